@@ -1,0 +1,60 @@
+"""Errors that a person reads: each says what is wrong, where, and what to do."""
+
+from collections.abc import Sequence
+
+from mavedb_audit.failures import FailureCategory
+
+
+class MaveDBAuditError(Exception):
+    """Base of the errors shown to people as one message, without a traceback."""
+
+
+class ConfigurationError(MaveDBAuditError):
+    """A setting is missing or wrong; the message names the variable and what it needs."""
+
+
+class DatabaseUnreachableError(MaveDBAuditError):
+    """The database of DATABASE_URL does not answer."""
+
+
+class SchemaError(MaveDBAuditError):
+    """The database lacks a table or column that the audit needs; the message names it."""
+
+
+class RequestError(MaveDBAuditError):
+    """A pipeline was asked for that cannot be run: unknown name, score set or parameter."""
+
+
+class StepError(MaveDBAuditError):
+    """A step ended without doing its work, for a reason that is known.
+
+    `details` holds one text for each offending row, for processing_errors.
+    """
+
+    def __init__(
+        self, message: str, category: FailureCategory, details: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.category = category
+        self.details = list(details)
+
+
+class ServiceError(StepError):
+    """An external service refused, failed or answered something unusable.
+
+    `retry_after_seconds` is what the service asked for in its Retry-After header.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        message: str,
+        category: FailureCategory,
+        *,
+        status_code: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"{service}: {message}", category)
+        self.service = service
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds

@@ -1,0 +1,137 @@
+"""Why a variant lacks an annotation: the closed vocabulary of the account.
+
+A reason is stored in variant_annotation_status.failure_category; its sentence, with what the
+service said where there is something to add, in error_message.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AnnotationStatus(StrEnum):
+    """MaveDB's values of variant_annotation_status.status."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Reason(StrEnum):
+    """Values keep MaveDB's spelling wherever MaveDB already has one."""
+
+    MAPPING_FAILED = "vrs_mapping_failed"
+    NOT_RETURNED_BY_MAPPER = "not_returned_by_mapper"
+    NOT_MAPPED = "not_mapped"
+    NO_HGVS = "no_hgvs"
+    MULTI_VARIANT = "multi_variant"
+    OUTDATED_MAPPING = "outdated_mapping"
+    REJECTED_BY_CLINGEN = "rejected_by_clingen"
+    NO_CLINGEN_ALLELE_ID = "missing_clingen_allele_id"
+    MULTI_VARIANT_CLINGEN_ALLELE_ID = "multi_variant_clingen_allele_id"
+    PROTEIN_LEVEL_ALLELE = "protein_level_allele"
+    NOT_IN_SOURCE = "not_found"
+    MALFORMED_RECORD = "malformed_record"
+    STEP_FAILED = "step_failed"
+    STEP_CANCELLED = "step_cancelled"
+    STEP_SKIPPED = "step_skipped"
+    UPSTREAM_NOT_DONE = "dependency_failure"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a curator is told: one sentence, and what can be done about it."""
+
+    sentence: str
+    hint: str
+    status: AnnotationStatus
+
+
+MEANINGS: dict[Reason, Meaning] = {
+    Reason.MAPPING_FAILED: Meaning(
+        "The mapper could not place this variant on the human reference.",
+        "Check the variant against its target sequence; the mapper's own words follow.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.NOT_RETURNED_BY_MAPPER: Meaning(
+        "The mapper answered for the score set but left this variant out.",
+        "Synonymous or whole-protein variants such as p.= are known to be left out; "
+        "map the score set again after the mapper was updated.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.NOT_MAPPED: Meaning(
+        "This variant has no place on the human reference, so there is nothing to look up.",
+        "See its vrs_mapping status for the cause.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.NO_HGVS: Meaning(
+        "The mapped variant carries no HGVS expression.",
+        "Map the score set again with a mapper that writes HGVS expressions.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.MULTI_VARIANT: Meaning(
+        "This variant combines several changes, and ClinGen registers single changes only.",
+        "Nothing to do: no single ClinGen allele exists for it.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.OUTDATED_MAPPING: Meaning(
+        "The mapping of this variant is in an old VRS format that cannot be registered.",
+        "Map the score set again.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.REJECTED_BY_CLINGEN: Meaning(
+        "ClinGen's Allele Registry refused to register this variant.",
+        "Check the HGVS expression; the registry's own words follow.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.NO_CLINGEN_ALLELE_ID: Meaning(
+        "This variant has no ClinGen allele id, which the source is searched by.",
+        "See its clingen_allele_id status for the cause.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.MULTI_VARIANT_CLINGEN_ALLELE_ID: Meaning(
+        "This variant has several ClinGen allele ids, and the source is searched by one.",
+        "Nothing to do: the source describes single changes.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.PROTEIN_LEVEL_ALLELE: Meaning(
+        "This variant is known at the protein level only, and the source describes DNA changes.",
+        "Nothing to do.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.NOT_IN_SOURCE: Meaning(
+        "The source was asked and has no record of this variant.",
+        "Nothing to do: an absence is an answer. A newer release may have it.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.MALFORMED_RECORD: Meaning(
+        "The source's record of this variant could not be read.",
+        "Report the record that follows to the source's maintainers.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.STEP_FAILED: Meaning(
+        "The step failed before it reached this variant.",
+        "Rerun the step when the cause that follows is mended.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.STEP_CANCELLED: Meaning(
+        "The step was cancelled before it reached this variant.",
+        "Rerun the step.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.STEP_SKIPPED: Meaning(
+        "The step is switched off in this installation.",
+        "Switch it on in the settings named below, then rerun it.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.UPSTREAM_NOT_DONE: Meaning(
+        "The step never ran, because a step that it depends on did not succeed.",
+        "Mend the step named below, then rerun the pipeline.",
+        AnnotationStatus.SKIPPED,
+    ),
+}
+
+
+def explain(reason: Reason, addition: str | None = None) -> str:
+    """The text of error_message: the sentence, then what the service or the step itself said."""
+    sentence = MEANINGS[reason].sentence
+    return f"{sentence} {addition}" if addition else sentence

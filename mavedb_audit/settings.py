@@ -1,0 +1,97 @@
+"""Every setting, read from the environment once. MaveDB's own variable names are kept."""
+
+import functools
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
+
+from mavedb_audit.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name in upper case.
+
+    Durations are in seconds. Services' base URLs carry no trailing slash.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    # MaveDB's database. DATABASE_URL, where given, wins over the five parts.
+    database_url: str | None = None
+    db_host: str = "localhost"
+    db_port: int = 5432
+    db_database_name: str = "mavedb"
+    db_username: str = "postgres"
+    db_password: str = ""
+    database_connect_timeout_seconds: int = 5
+
+    # Where uploaded score and count files lie: any fsspec URL, such as s3://bucket or file:///dir.
+    upload_store_url: str = "s3://score-set-csv-uploads-dev"
+    s3_endpoint_url: str | None = None
+
+    dcd_mapping_url: str = "http://dcd-mapping:8000"
+    mapper_connect_timeout_seconds: float = 10.0
+    # The mapper answers when it is done: a fixed part, and so much for each variant.
+    mapper_base_timeout_seconds: float = 3600.0
+    mapper_timeout_seconds_per_variant: float = 1.0
+
+    clin_gen_submission_enabled: bool = False
+    car_submission_endpoint: str | None = None
+    car_submission_batch_size: int = Field(default=2000, ge=1)
+    clingen_connect_timeout_seconds: float = 5.0
+    clingen_read_timeout_seconds: float = 300.0
+    genboree_account_name: str | None = None
+    genboree_account_password: str | None = Field(default=None, repr=False)
+
+    gnomad_data_version: str = "v4.1"
+    # Any SQLAlchemy URL of a database that holds the gnomAD table; without it, Athena is asked.
+    gnomad_database_url: str | None = None
+    athena_schema_name: str = "default"
+    athena_s3_staging_dir: str | None = None
+    aws_region_name: str = "us-west-2"
+    gnomad_query_timeout_seconds: float = 600.0
+
+    redis_ip: str = "localhost"
+    redis_port: int = 6379
+    redis_ssl: bool = False
+
+    # The waits before a step's second, third and fourth attempt.
+    # As JSON, such as [10, 60, 300]; its length is the number of retries.
+    step_retry_delays_seconds: list[float] = [10.0, 60.0, 300.0]
+    # How long a step waits for another run of the same step on the same score set.
+    step_lock_timeout_seconds: float = 600.0
+    dispatch_poll_seconds: float = 2.0
+    hook_timeout_seconds: int = 3
+
+    @property
+    def sqlalchemy_url(self) -> URL | str:
+        """The domain database's URL for SQLAlchemy, always with the psycopg driver."""
+        if self.database_url:
+            _, separator, rest = self.database_url.partition("://")
+            if not separator:
+                raise ConfigurationError(
+                    "DATABASE_URL is not a URL: it must look like "
+                    "postgresql://user:password@host:5432/mavedb"
+                )
+            return f"postgresql+psycopg://{rest}"
+        return URL.create(
+            "postgresql+psycopg",
+            username=self.db_username,
+            password=self.db_password or None,
+            host=self.db_host,
+            port=self.db_port,
+            database=self.db_database_name,
+        )
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process. Raises ConfigurationError that names each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
+        raise ConfigurationError(f"Settings are wrong in the environment: {wrong}") from None
