@@ -1,0 +1,131 @@
+"""Connections to MaveDB's database, and whether it has the tables that the audit needs."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from mavedb_audit.errors import ConfigurationError, DatabaseUnreachableError, SchemaError
+from mavedb_audit.settings import settings
+
+#: Tables of the models that no step touches: they are there for foreign keys and for people.
+_NOT_NEEDED = frozenset(
+    {
+        "users",
+        "roles",
+        "users_roles",
+        "licenses",
+        "experiment_sets",
+        "experiments",
+        "taxonomies",
+        "genome_identifiers",
+        "variant_translations",
+    }
+)
+#: Columns that MaveDB has dropped in later releases.
+_OPTIONAL_COLUMNS = frozenset({("job_runs", "priority")})
+_VIEW = "published_variants_materialized_view"
+
+
+@functools.cache
+def engine() -> Engine:
+    """The engine of this process, on the database of DATABASE_URL or of the DB_* variables."""
+    url = _url()
+    given_options = url.query.get("options", "")
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=15,
+        connect_args={
+            "connect_timeout": settings().database_connect_timeout_seconds,
+            "fallback_application_name": "mavedb-audit",
+            "options": f"{given_options} -c timezone=UTC",
+        },
+    )
+
+
+@contextmanager
+def connect() -> Iterator[Connection]:
+    """A connection of the pool, for one or more transactions.
+
+    Raises DatabaseUnreachableError when there is none to be had.
+    """
+    try:
+        connection = engine().connect()
+    except DBAPIError as error:
+        raise DatabaseUnreachableError(_why_unreachable(engine().url, error)) from error
+    with connection:
+        yield connection
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise SchemaError for the first table, view or column that is needed and missing."""
+    # Here, not above: a step's process needs connections, but no models.
+    from mavedb_audit.models import audit, metadata
+
+    there = _columns_by_table(connection)
+    for table in metadata.sorted_tables:
+        if table.name in _NOT_NEEDED:
+            continue
+        remedy = (
+            "Run `alembic upgrade head`"
+            if table.name in audit.OUR_TABLES
+            else "It is one of MaveDB's: is this MaveDB's database, and of a release that we know?"
+        )
+        if table.name not in there:
+            raise SchemaError(f"The table {table.name} is missing. {remedy}")
+        for column in table.columns:
+            optional = (table.name, column.name) in _OPTIONAL_COLUMNS
+            if column.name not in there[table.name] and not optional:
+                raise SchemaError(f"The column {table.name}.{column.name} is missing. {remedy}")
+    if _VIEW not in there:
+        raise SchemaError(
+            f"The materialized view {_VIEW} is missing. It is MaveDB's: is this MaveDB's database?"
+        )
+
+
+def _columns_by_table(connection: Connection) -> dict[str, set[str]]:
+    """The columns of every table and view that a name without a schema finds."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT relation.relname, array_agg(attribute.attname::text)
+              FROM pg_class AS relation
+              JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
+             WHERE relation.relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND pg_table_is_visible(relation.oid)
+               AND attribute.attnum > 0 AND NOT attribute.attisdropped
+             GROUP BY relation.relname
+            """
+        )
+    )
+    return {table: set(columns) for table, columns in rows}
+
+
+def _url() -> URL:
+    try:
+        return make_url(settings().sqlalchemy_url)
+    except (ArgumentError, ValueError):
+        # The URL may hold a password, so neither it nor SQLAlchemy's message of it is shown.
+        raise ConfigurationError(
+            "DATABASE_URL cannot be read: it must look like"
+            " postgresql://user:password@host:5432/mavedb, with special characters in the"
+            " password percent-encoded"
+        ) from None
+
+
+def _why_unreachable(url: URL, error: DBAPIError) -> str:
+    host = url.host or url.query.get("host", "localhost")
+    variables = (
+        "DATABASE_URL"
+        if settings().database_url
+        else "DB_HOST, DB_PORT, DB_DATABASE_NAME, DB_USERNAME and DB_PASSWORD"
+    )
+    cause = str(error.orig).strip().splitlines()[0]
+    return (
+        f"Cannot connect to the database {url.database} on {host}, port {url.port or 5432}:"
+        f" {cause}. Check {variables}, and that the server runs"
+    )

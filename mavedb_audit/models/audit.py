@@ -1,0 +1,342 @@
+"""The audit's tables: four of MaveDB's shape, which MaveDB owns, and below them our own."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mavedb_audit.models.base import Base, one_of
+from mavedb_audit.pipelines import AnnotationType, DependencyType
+from mavedb_audit.reasons import AnnotationStatus
+from mavedb_audit.states import FINAL_STATE_TYPES, JobStatus, PipelineStatus, RunKind, Source
+
+ATTEMPT_OUTCOMES = ("succeeded", "failed", "cancelled", "skipped", "abandoned")
+PREFECT_STATE_TYPES = (
+    "SCHEDULED",
+    "PENDING",
+    "RUNNING",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "CRASHED",
+    "PAUSED",
+    "CANCELLING",
+)
+
+
+def _pipeline_urn() -> str:
+    return f"urn:mavedb:pipeline-{uuid4()}"
+
+
+def _job_urn() -> str:
+    return f"urn:mavedb:job-{uuid4()}"
+
+
+class Pipeline(Base):
+    """One run of a named set of jobs."""
+
+    __tablename__ = "pipelines"
+    __table_args__ = (
+        CheckConstraint(one_of("status", PipelineStatus), name="ck_pipelines_status_valid"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    urn: Mapped[str | None] = mapped_column(String(255), unique=True, default=_pipeline_urn)
+    name: Mapped[str] = mapped_column(String(500))
+    description: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(50), default=PipelineStatus.CREATED, index=True)
+    correlation_id: Mapped[str | None] = mapped_column(String(255), index=True)
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", JSONB, server_default=text("'{}'")
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_by_user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="SET NULL"), index=True
+    )
+    mavedb_version: Mapped[str | None] = mapped_column(String(50))
+
+
+class JobRun(Base):
+    """One logical job, whatever the number of its attempts. It shows the last."""
+
+    __tablename__ = "job_runs"
+    __table_args__ = (
+        CheckConstraint(one_of("status", JobStatus), name="ck_job_runs_status_valid"),
+        CheckConstraint("priority >= 0", name="ck_job_runs_priority_positive"),
+        CheckConstraint("max_retries >= 0", name="ck_job_runs_max_retries_positive"),
+        CheckConstraint("retry_count >= 0", name="ck_job_runs_retry_count_positive"),
+        Index("ix_job_runs_status_scheduled", "status", "scheduled_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    urn: Mapped[str | None] = mapped_column(String(255), unique=True, default=_job_urn)
+    job_type: Mapped[str] = mapped_column(String(100), index=True)
+    job_function: Mapped[str] = mapped_column(String(255))
+    job_params: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    status: Mapped[str] = mapped_column(String(50), default=JobStatus.PENDING, index=True)
+    pipeline_id: Mapped[int | None] = mapped_column(
+        ForeignKey("pipelines.id", ondelete="SET NULL"), index=True
+    )
+    priority: Mapped[int] = mapped_column(default=0)
+    max_retries: Mapped[int] = mapped_column(default=3)
+    retry_count: Mapped[int] = mapped_column(default=0)
+    retry_delay_seconds: Mapped[int | None]
+    scheduled_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    failure_category: Mapped[str | None] = mapped_column(String(100))
+    progress_current: Mapped[int | None]
+    progress_total: Mapped[int | None]
+    progress_message: Mapped[str | None] = mapped_column(String(500))
+    correlation_id: Mapped[str | None] = mapped_column(String(255), index=True)
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", JSONB, server_default=text("'{}'")
+    )
+    mavedb_version: Mapped[str | None] = mapped_column(String(50))
+
+
+class JobDependency(Base):
+    """The job `id` waits for the job `depends_on_job_id`."""
+
+    __tablename__ = "job_dependencies"
+    __table_args__ = (
+        CheckConstraint(
+            f"dependency_type IS NULL OR {one_of('dependency_type', DependencyType)}",
+            name="ck_job_dependencies_type_valid",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True)
+    depends_on_job_id: Mapped[int] = mapped_column(
+        ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    dependency_type: Mapped[str] = mapped_column(String(50))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSONB(none_as_null=True))
+
+
+class VariantAnnotationStatus(Base):
+    """Whether a variant has an annotation, and if not, why. One row is current for each version."""
+
+    __tablename__ = "variant_annotation_status"
+    __table_args__ = (
+        CheckConstraint(
+            one_of("annotation_type", AnnotationType), name="ck_variant_annotation_type_valid"
+        ),
+        CheckConstraint(
+            one_of("status", AnnotationStatus), name="ck_variant_annotation_status_valid"
+        ),
+        Index(
+            "ix_variant_annotation_status_variant_type_version_current",
+            "variant_id",
+            "annotation_type",
+            "version",
+            "current",
+        ),
+        Index(
+            "ix_variant_annotation_variant_type_status", "variant_id", "annotation_type", "status"
+        ),
+        Index("ix_variant_annotation_type_status", "annotation_type", "status"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    variant_id: Mapped[int] = mapped_column(
+        ForeignKey("variants.id", ondelete="CASCADE"), index=True
+    )
+    annotation_type: Mapped[str] = mapped_column(String(50), index=True)
+    version: Mapped[str | None] = mapped_column(String(50), index=True)
+    status: Mapped[str] = mapped_column(String(50), index=True)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    failure_category: Mapped[str | None] = mapped_column(String(100))
+    success_data: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    current: Mapped[bool] = mapped_column(server_default=true(), index=True)
+    job_run_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job_runs.id", ondelete="SET NULL"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+# Below: ours alone. No foreign key leads to Prefect, which forgets its runs: the audit does not.
+
+
+class PlannedJob(Base):
+    """A job's place in its pipeline's plan. The score set may be deleted meanwhile."""
+
+    __tablename__ = "planned_jobs"
+    __table_args__ = (UniqueConstraint("pipeline_id", "job_key"),)
+
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    pipeline_id: Mapped[int] = mapped_column(ForeignKey("pipelines.id", ondelete="CASCADE"))
+    job_key: Mapped[str] = mapped_column(String(255))
+    score_set_id: Mapped[int | None] = mapped_column(index=True)
+
+
+class PrefectRun(Base):
+    """A flow run or task run of Prefect with its newest state, and what it runs for."""
+
+    __tablename__ = "prefect_runs"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", RunKind), name="ck_prefect_runs_kind_valid"),
+        CheckConstraint(
+            one_of("state_type", PREFECT_STATE_TYPES), name="ck_prefect_runs_state_type_valid"
+        ),
+        Index(
+            "ix_prefect_runs_open",
+            "state_timestamp",
+            postgresql_where=text(
+                f"state_type IS NULL OR NOT {one_of('state_type', sorted(FINAL_STATE_TYPES))}"
+            ),
+        ),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    flow_run_id: Mapped[UUID | None] = mapped_column(index=True)
+    name: Mapped[str] = mapped_column(String(500))
+    pipeline_id: Mapped[int | None] = mapped_column(
+        ForeignKey("pipelines.id", ondelete="SET NULL"), index=True
+    )
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job_runs.id", ondelete="SET NULL"), index=True
+    )
+    state_id: Mapped[UUID | None]
+    state_type: Mapped[str | None] = mapped_column(String(20))
+    state_name: Mapped[str | None] = mapped_column(String(255))
+    state_timestamp: Mapped[datetime | None]
+    run_count: Mapped[int] = mapped_column(server_default=text("0"))
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class PrefectTransition(Base):
+    """One state that a run entered, under Prefect's own id of that state."""
+
+    __tablename__ = "prefect_transitions"
+    __table_args__ = (
+        CheckConstraint(
+            one_of("type", PREFECT_STATE_TYPES), name="ck_prefect_transitions_type_valid"
+        ),
+        CheckConstraint(one_of("source", Source), name="ck_prefect_transitions_source_valid"),
+        Index("ix_prefect_transitions_run_id_timestamp", "run_id", "timestamp", "state_id"),
+    )
+
+    state_id: Mapped[UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("prefect_runs.run_id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(255))
+    timestamp: Mapped[datetime]
+    run_count: Mapped[int | None]
+    message: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(String(20))
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobAttempt(Base):
+    """One try at a job. It stays as it ended, whatever comes after it."""
+
+    __tablename__ = "job_attempts"
+    __table_args__ = (
+        CheckConstraint("attempt > 0", name="ck_job_attempts_attempt_positive"),
+        CheckConstraint("run_count >= 0", name="ck_job_attempts_run_count_positive"),
+        CheckConstraint(one_of("outcome", ATTEMPT_OUTCOMES), name="ck_job_attempts_outcome_valid"),
+        CheckConstraint(
+            "(outcome IS NULL) = (finished_at IS NULL)",
+            name="ck_job_attempts_finished_exactly_if_outcome",
+        ),
+        UniqueConstraint("job_id", "attempt"),
+        UniqueConstraint("task_run_id", "run_count"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job_runs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    flow_run_id: Mapped[UUID | None]
+    task_run_id: Mapped[UUID | None]
+    run_count: Mapped[int]
+    host: Mapped[str] = mapped_column(String(255))
+    process_id: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(20))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    failure_category: Mapped[str | None] = mapped_column(String(100))
+
+
+class JobMetrics(Base):
+    """What an attempt took and did. Null: not measured."""
+
+    __tablename__ = "job_metrics"
+
+    attempt_id: Mapped[int] = mapped_column(
+        ForeignKey("job_attempts.id", ondelete="CASCADE"), primary_key=True
+    )
+    wall_seconds: Mapped[float | None]
+    cpu_seconds: Mapped[float | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    rows_written: Mapped[int | None] = mapped_column(BigInteger)
+    http_requests: Mapped[int | None]
+    cache_hits: Mapped[int | None]
+
+
+class PipelineRequest(Base):
+    """A pipeline that was asked for, until and after the dispatcher took it to Prefect."""
+
+    __tablename__ = "pipeline_requests"
+    __table_args__ = (
+        CheckConstraint(
+            "(dispatched_at IS NULL) = (flow_run_id IS NULL)",
+            name="ck_pipeline_requests_dispatched_exactly_if_flow_run",
+        ),
+        Index(
+            "ix_pipeline_requests_next_dispatch_at",
+            "next_dispatch_at",
+            postgresql_where=text("dispatched_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    pipeline_id: Mapped[int] = mapped_column(
+        ForeignKey("pipelines.id", ondelete="CASCADE"), unique=True
+    )
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    dispatched_at: Mapped[datetime | None]
+    flow_run_id: Mapped[UUID | None]
+    dispatch_count: Mapped[int] = mapped_column(server_default=text("0"))
+    next_dispatch_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+OUR_TABLES = frozenset(
+    model.__tablename__
+    for model in (
+        PlannedJob,
+        PrefectRun,
+        PrefectTransition,
+        JobAttempt,
+        JobMetrics,
+        PipelineRequest,
+    )
+)
