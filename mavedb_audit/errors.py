@@ -12,6 +12,8 @@ class MaveDBAuditError(Exception):
 class ConfigurationError(MaveDBAuditError):
     """A setting is missing or wrong; the message names the variable and what it needs."""
 
+    category = FailureCategory.CONFIGURATION_ERROR
+
 
 class DatabaseUnreachableError(MaveDBAuditError):
     """The database of DATABASE_URL does not answer."""

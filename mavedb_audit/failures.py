@@ -1,6 +1,12 @@
 """What went wrong, as one of MaveDB's failure categories, and whether another try is worth it."""
 
+import traceback
+from dataclasses import dataclass
 from enum import StrEnum
+
+import httpx
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
 class FailureCategory(StrEnum):
@@ -58,3 +64,56 @@ def category_of_status(status_code: int) -> FailureCategory:
             return FailureCategory.SERVICE_UNAVAILABLE
         case _:
             return FailureCategory.DATA_ERROR
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt ended badly, as it is stored.
+
+    `details` holds one text for each offending row of an upload. `traceback` is None where the
+    cause is a user's mistake, whose place is in the message.
+    """
+
+    category: FailureCategory
+    message: str
+    details: tuple[str, ...] = ()
+    traceback: str | None = None
+
+    @property
+    def retryable(self) -> bool:
+        return self.category in RETRYABLE
+
+
+def classify(error: BaseException) -> Failure:
+    """The failure that an exception stands for."""
+    category = _category(error)
+    is_users_mistake = category is FailureCategory.VALIDATION_ERROR
+    return Failure(
+        category=category,
+        message=str(error) or type(error).__name__,
+        details=tuple(getattr(error, "details", ())),
+        traceback=None if is_users_mistake else "".join(traceback.format_exception(error)),
+    )
+
+
+def _category(error: BaseException) -> FailureCategory:
+    stated = getattr(error, "category", None)
+    if isinstance(stated, FailureCategory):
+        return stated
+    match error:
+        case TimeoutError() | httpx.TimeoutException() | PoolTimeoutError():
+            return FailureCategory.TIMEOUT
+        case httpx.HTTPStatusError():
+            return category_of_status(error.response.status_code)
+        case httpx.TransportError() | OperationalError() | DisconnectionError() | InterfaceError():
+            return FailureCategory.NETWORK_ERROR
+        case PermissionError():
+            return FailureCategory.PERMISSION_ERROR
+        case FileNotFoundError():
+            return FailureCategory.DATA_ERROR
+        case MemoryError():
+            return FailureCategory.RESOURCE_EXHAUSTION
+        case OSError():
+            return FailureCategory.NETWORK_ERROR
+        case _:
+            return FailureCategory.UNKNOWN

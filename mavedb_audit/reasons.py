@@ -21,6 +21,7 @@ class Reason(StrEnum):
 
     MAPPING_FAILED = "vrs_mapping_failed"
     NOT_RETURNED_BY_MAPPER = "not_returned_by_mapper"
+    NOTHING_TO_MAP = "nothing_to_map"
     NOT_MAPPED = "not_mapped"
     NO_HGVS = "no_hgvs"
     MULTI_VARIANT = "multi_variant"
@@ -57,6 +58,12 @@ MEANINGS: dict[Reason, Meaning] = {
         "Synonymous or whole-protein variants such as p.= are known to be left out; "
         "map the score set again after the mapper was updated.",
         AnnotationStatus.FAILED,
+    ),
+    Reason.NOTHING_TO_MAP: Meaning(
+        "This variant has no counterpart at the level that was mapped: it is intronic, or changes"
+        " no protein.",
+        "Nothing to do.",
+        AnnotationStatus.SKIPPED,
     ),
     Reason.NOT_MAPPED: Meaning(
         "This variant has no place on the human reference, so there is nothing to look up.",
@@ -129,6 +136,17 @@ MEANINGS: dict[Reason, Meaning] = {
         AnnotationStatus.SKIPPED,
     ),
 }
+
+
+#: Nobody asked about the variant: the reasons of steps that did not get that far.
+NOT_REACHED = frozenset(
+    {
+        Reason.STEP_FAILED,
+        Reason.STEP_CANCELLED,
+        Reason.STEP_SKIPPED,
+        Reason.UPSTREAM_NOT_DONE,
+    }
+)
 
 
 def explain(reason: Reason, addition: str | None = None) -> str:

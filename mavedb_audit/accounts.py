@@ -1,0 +1,174 @@
+"""The per-variant account: the only writer of variant_annotation_status.
+
+Each (variant, annotation type, source version) in a job's scope has one current row that says
+whether the annotation is there, and if not, why. Rows move in sets: COPY into a temporary table,
+retire what they replace, insert.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from mavedb_audit.bulk import copy_rows
+from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
+from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
+
+
+@dataclass(frozen=True)
+class Status:
+    """One variant's outcome for one annotation type.
+
+    `reason` is None exactly when the annotation is there; `addition` is what the service said.
+    """
+
+    variant_id: int
+    reason: Reason | None = None
+    addition: str | None = None
+    data: Mapping[str, Any] | None = None
+
+
+_RETIRE = """
+    UPDATE variant_annotation_status AS status
+       SET current = false, updated_at = now()
+      FROM {source} AS incoming
+     WHERE status.variant_id = incoming.variant_id
+       AND status.annotation_type = :annotation_type
+       AND status.current
+       AND (NOT :per_version OR status.version IS NOT DISTINCT FROM :version)
+"""
+
+_INSERT = """
+    INSERT INTO variant_annotation_status
+           (variant_id, annotation_type, version, status, error_message, failure_category,
+            success_data, current, job_run_id, created_at, updated_at)
+    SELECT variant_id, :annotation_type, :version, status, error_message, failure_category,
+           success_data, true, :job_id, now(), now()
+      FROM incoming_status
+"""
+
+#: The variants of a job's scope that the job has not accounted for itself. A job that never ran
+#: leaves alone what an earlier one found out about the variant as it is mapped now.
+_REST_OF_SCOPE = """
+    CREATE TEMPORARY TABLE rest_of_scope ON COMMIT DROP AS
+    SELECT variant.id AS variant_id
+      FROM variants AS variant
+     WHERE variant.scoreset_id = :score_set_id
+       AND NOT EXISTS (
+           SELECT FROM variant_annotation_status AS own
+            WHERE own.variant_id = variant.id AND own.annotation_type = :annotation_type
+              AND own.current AND own.job_run_id = :job_id)
+       AND NOT (:keep_findings AND EXISTS (
+           SELECT FROM variant_annotation_status AS kept
+            WHERE kept.variant_id = variant.id AND kept.annotation_type = :annotation_type
+              AND kept.current
+              AND (kept.failure_category IS NULL OR kept.failure_category <> ALL (:not_reached))
+              AND (NOT :per_version OR kept.version IS NOT DISTINCT FROM :version)
+              AND kept.created_at >= ALL (
+                  SELECT mapping.created_at FROM variant_annotation_status AS mapping
+                   WHERE mapping.variant_id = variant.id
+                     AND mapping.annotation_type = 'vrs_mapping'
+                     AND mapping.status = 'success')))
+"""
+
+_INSERT_REST = """
+    INSERT INTO variant_annotation_status
+           (variant_id, annotation_type, version, status, error_message, failure_category,
+            current, job_run_id, created_at, updated_at)
+    SELECT variant_id, :annotation_type, :version, :status, :error_message, :failure_category,
+           true, :job_id, now(), now()
+      FROM rest_of_scope
+"""
+
+
+def write(
+    connection: Connection,
+    *,
+    job_id: int,
+    score_set_id: int,
+    annotation_type: AnnotationType,
+    version: str | None,
+    statuses: Iterable[Status],
+) -> dict[str, int]:
+    """Record `statuses` as the current ones. Returns how many there are of each status.
+
+    Each variant may come once. The caller's transaction holds it all.
+    """
+    _serialise(connection, score_set_id, annotation_type)
+    connection.execute(
+        text(
+            "CREATE TEMPORARY TABLE incoming_status (variant_id integer, status text,"
+            " error_message text, failure_category text, success_data jsonb) ON COMMIT DROP"
+        )
+    )
+    counts = dict.fromkeys(AnnotationStatus, 0)
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for status in statuses:
+            row = _row(status)
+            counts[row[1]] += 1
+            yield row
+
+    copy_rows(connection, "incoming_status", rows())
+    parameters = {
+        "annotation_type": annotation_type,
+        "version": version,
+        "per_version": annotation_type in KEPT_PER_VERSION,
+        "job_id": job_id,
+    }
+    connection.execute(text("ANALYZE incoming_status"))
+    connection.execute(text(_RETIRE.format(source="incoming_status")), parameters)
+    connection.execute(text(_INSERT), parameters)
+    connection.execute(text("DROP TABLE incoming_status"))
+    return {str(status): count for status, count in counts.items()}
+
+
+def write_rest_of_scope(
+    connection: Connection,
+    *,
+    job_id: int,
+    score_set_id: int,
+    annotation_type: AnnotationType,
+    version: str | None,
+    reason: Reason,
+    addition: str,
+) -> None:
+    """Give every variant that the job left without a status the same `reason`."""
+    _serialise(connection, score_set_id, annotation_type)
+    parameters = {
+        "job_id": job_id,
+        "score_set_id": score_set_id,
+        "annotation_type": annotation_type,
+        "version": version,
+        "per_version": annotation_type in KEPT_PER_VERSION,
+        "keep_findings": reason is Reason.UPSTREAM_NOT_DONE,
+        "not_reached": sorted(NOT_REACHED),
+        "status": MEANINGS[reason].status,
+        "error_message": explain(reason, addition),
+        "failure_category": reason,
+    }
+    connection.execute(text(_REST_OF_SCOPE), parameters)
+    connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
+    connection.execute(text(_INSERT_REST), parameters)
+    connection.execute(text("DROP TABLE rest_of_scope"))
+
+
+def _row(
+    status: Status,
+) -> tuple[int, AnnotationStatus, str | None, Reason | None, str | None]:
+    data = None if status.data is None else json.dumps(status.data)
+    if status.reason is None:
+        return status.variant_id, AnnotationStatus.SUCCESS, None, None, data
+    meaning = MEANINGS[status.reason]
+    message = explain(status.reason, status.addition)
+    return status.variant_id, meaning.status, message, status.reason, data
+
+
+def _serialise(connection: Connection, score_set_id: int, annotation_type: AnnotationType) -> None:
+    """Let one transaction at a time account for a type: two would each insert a current row."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
+        {"key": f"mavedb_audit:account:{score_set_id}:{annotation_type}"},
+    )

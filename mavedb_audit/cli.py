@@ -1,0 +1,103 @@
+"""The command `mavedb-audit`. Data goes to stdout, messages to stderr.
+
+Exit codes: 0 done, 1 found problems, 2 wrong usage, 3 cannot reach what it needs.
+"""
+
+import json
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Annotated
+from uuid import uuid4
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from mavedb_audit.errors import (
+    ConfigurationError,
+    DatabaseUnreachableError,
+    MaveDBAuditError,
+    RequestError,
+    SchemaError,
+)
+
+app = App(name="mavedb-audit", help=__doc__)
+messages = Console(stderr=True)
+
+
+@app.command
+def serve() -> None:
+    """Take requested pipelines to Prefect until stopped (Ctrl-C or SIGTERM).
+
+    Several may run, on any host: each request goes out once.
+    """
+    from mavedb_audit.database import check_schema, connect
+    from mavedb_audit.dispatcher import dispatch_until
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with connect() as connection:
+        check_schema(connection)
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    dispatch_until(stop)
+
+
+@app.command
+def request(
+    pipeline: str,
+    *,
+    score_set: Annotated[str, Parameter(help="URN of the score set.")],
+    params: Annotated[str, Parameter(help="The pipeline's other parameters, as JSON.")] = "{}",
+    user_id: Annotated[int | None, Parameter(help="Who asks: users.id.")] = None,
+) -> None:
+    """Ask for a pipeline, as MaveDB's API does, and print the pipeline's URN.
+
+    Example: mavedb-audit request annotate_score_set --score-set urn:mavedb:00000001-a-1
+    """
+    from sqlalchemy import text
+
+    from mavedb_audit.database import check_schema, connect
+    from mavedb_audit.trigger import request_pipeline
+
+    try:
+        given = json.loads(params)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"--params is not JSON: {error}") from None
+    with connect() as connection:
+        check_schema(connection)
+        score_set_id = connection.execute(
+            text("SELECT id FROM scoresets WHERE urn = :urn"), {"urn": score_set}
+        ).scalar_one_or_none()
+        if score_set_id is None:
+            raise RequestError(f"There is no score set {score_set}")
+        asked = {"score_set_id": score_set_id, "updater_id": user_id, **given}
+        planned = request_pipeline(connection, pipeline, asked, user_id, uuid4().hex)
+        connection.commit()
+    sys.stdout.write(f"{planned.pipeline_urn}\n")
+
+
+def main() -> None:
+    """The entry point: a mistake that a person can mend is one message, without a traceback."""
+    try:
+        app()
+    except MaveDBAuditError as error:
+        messages.print(f"mavedb-audit: {error}", style="red", highlight=False, markup=False)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: MaveDBAuditError) -> int:
+    match error:
+        case DatabaseUnreachableError():
+            return 3
+        case RequestError() | ConfigurationError() | SchemaError():
+            return 2
+        case _:
+            return 1

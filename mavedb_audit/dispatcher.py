@@ -1,0 +1,151 @@
+"""Takes pipeline requests to Prefect. Several dispatchers may run: each request goes out once."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+import psycopg
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from mavedb_audit.database import connect, engine
+from mavedb_audit.errors import DatabaseUnreachableError
+from mavedb_audit.settings import settings
+from mavedb_audit.trigger import REQUESTS_CHANNEL
+
+logger = logging.getLogger(__name__)
+
+#: The name that every deployment of a pipeline's flow bears in prefect.yaml.
+DEPLOYMENT_NAME = "mavedb"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that was taken, and what its flow run is made from."""
+
+    request_id: int
+    pipeline_urn: str
+    pipeline_name: str
+    score_set_urn: str | None
+
+
+def dispatch_until(stop: threading.Event) -> None:
+    """Dispatch whatever is requested, at once when the database says so, else by polling.
+
+    An outage of the database is waited out.
+    """
+    with get_client(sync_client=True) as client:
+        while not stop.is_set():
+            try:
+                while not stop.is_set() and dispatch_next(client):
+                    pass
+                _wait_for_request()
+            except (DatabaseUnreachableError, OperationalError, psycopg.OperationalError) as error:
+                logger.warning("the database does not answer, trying again: %s", error)
+                stop.wait(settings().dispatch_poll_seconds)
+
+
+def dispatch_next(client: SyncPrefectClient) -> bool:
+    """Take one request to Prefect. Returns whether there was one.
+
+    The request's row stays locked meanwhile, so that no other dispatcher takes it, and Prefect's
+    idempotency key makes a repetition after a crash harmless. What Prefect refuses waits for
+    longer each time, with the cause in last_error.
+    """
+    with connect() as connection, connection.begin():
+        request = _take(connection)
+        if request is None:
+            return False
+        try:
+            flow_run_id = _create_flow_run(client, request)
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            cause = _explain(request, error)
+            logger.warning("request of %s waits: %s", request.pipeline_urn, cause)
+            _put_off(connection, request, cause)
+        else:
+            _settle(connection, request, flow_run_id)
+            logger.info("dispatched %s as flow run %s", request.pipeline_urn, flow_run_id)
+    return True
+
+
+def _create_flow_run(client: SyncPrefectClient, request: Request) -> UUID:
+    deployment = client.read_deployment_by_name(f"{request.pipeline_name}/{DEPLOYMENT_NAME}")
+    flow_run = client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={"pipeline_urn": request.pipeline_urn},
+        idempotency_key=request.pipeline_urn,
+        name=f"{request.score_set_urn} {request.pipeline_name}",
+        tags=[request.score_set_urn] if request.score_set_urn else [],
+    )
+    return flow_run.id
+
+
+def _explain(request: Request, error: Exception) -> str:
+    if isinstance(error, ObjectNotFound):
+        return (
+            f"Prefect has no deployment {request.pipeline_name}/{DEPLOYMENT_NAME}:"
+            " run `prefect --no-prompt deploy --all`"
+        )
+    return f"Prefect does not take it ({type(error).__name__}: {error}); check PREFECT_API_URL"
+
+
+def _take(connection: Connection) -> Request | None:
+    row = connection.execute(
+        text(
+            """
+            SELECT request.id, pipeline.urn, pipeline.name, score_set.urn AS score_set_urn
+              FROM pipeline_requests AS request
+              JOIN pipelines AS pipeline ON pipeline.id = request.pipeline_id
+              LEFT JOIN LATERAL (
+                SELECT scoresets.urn
+                  FROM planned_jobs JOIN scoresets ON scoresets.id = planned_jobs.score_set_id
+                 WHERE planned_jobs.pipeline_id = pipeline.id LIMIT 1
+              ) AS score_set ON true
+             WHERE request.dispatched_at IS NULL AND request.next_dispatch_at <= now()
+             ORDER BY request.next_dispatch_at, request.id
+             LIMIT 1 FOR UPDATE OF request SKIP LOCKED
+            """
+        )
+    ).one_or_none()
+    return None if row is None else Request(*row)
+
+
+def _settle(connection: Connection, request: Request, flow_run_id: UUID) -> None:
+    connection.execute(
+        text(
+            """
+            UPDATE pipeline_requests
+               SET dispatched_at = now(), flow_run_id = :flow_run_id, last_error = NULL,
+                   dispatch_count = dispatch_count + 1
+             WHERE id = :id
+            """
+        ),
+        {"id": request.request_id, "flow_run_id": flow_run_id},
+    )
+
+
+def _put_off(connection: Connection, request: Request, cause: str) -> None:
+    connection.execute(
+        text(
+            """
+            UPDATE pipeline_requests
+               SET last_error = :cause, dispatch_count = dispatch_count + 1,
+                   next_dispatch_at = now()
+                       + least(60, power(2, least(dispatch_count, 6))) * interval '1 second'
+             WHERE id = :id
+            """
+        ),
+        {"id": request.request_id, "cause": cause},
+    )
+
+
+def _wait_for_request() -> None:
+    """Return when a request is announced, or when it is time to look again."""
+    url = engine().url.set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as listener:
+        listener.execute(f"LISTEN {REQUESTS_CHANNEL}")
+        next(listener.notifies(timeout=settings().dispatch_poll_seconds, stop_after=1), None)

@@ -1,0 +1,151 @@
+"""Prefect's decorators with the audit already on: audited_flow and audited_task."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec
+from uuid import UUID
+
+import prefect
+from prefect import Flow, Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from mavedb_audit.database import connect
+from mavedb_audit.errors import DatabaseUnreachableError
+from mavedb_audit.failures import classify
+from mavedb_audit.recorder import transitions
+from mavedb_audit.running import run_as_attempt, run_of_task
+from mavedb_audit.settings import settings
+from mavedb_audit.states import Run, RunKind, Source, Transition
+from mavedb_audit.steps import Step
+
+P = ParamSpec("P")
+logger = logging.getLogger(__name__)
+
+
+def pipeline_urn_of(flow_run_id: UUID, parameters: dict[str, Any] | None) -> str:
+    """The URN of the flow run's pipeline: the one it was given, or, unplanned, one of its own."""
+    return (parameters or {}).get("pipeline_urn") or f"urn:mavedb:pipeline-{flow_run_id}"
+
+
+def audited_flow(
+    body: Callable[P, Coroutine[Any, Any, State[Any]]],
+) -> Flow[P, Coroutine[Any, Any, State[Any]]]:
+    """A Prefect flow of the function's name whose states are recorded as it enters them."""
+    return prefect.flow(
+        name=body.__name__,
+        on_running=[record_flow_state],
+        on_completion=[record_flow_state],
+        on_failure=[record_flow_state],
+        on_cancellation=[record_flow_state],
+        on_crashed=[record_flow_state],
+    )(body)
+
+
+def audited_task(body: Callable[Concatenate[Step, P], None]) -> Task[P, State[Any]]:
+    """A Prefect task of the function's name that runs it as one attempt of its job.
+
+    The function takes a Step first, which the task's own signature lacks, and then the job's
+    parameters. It is retried by Prefect when its failure is worth it.
+    """
+    signature = inspect.signature(body)
+    parameters = list(signature.parameters.values())[1:]
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
+        return run_as_attempt(lambda step: body(step, *args, **kwargs))
+
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters, return_annotation=State
+    )
+    delays = settings().step_retry_delays_seconds
+    return prefect.task(
+        name=body.__name__,
+        retries=len(delays),
+        retry_delay_seconds=delays,
+        retry_condition_fn=is_worth_another_try,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        on_running=[record_task_state],
+        on_completion=[record_task_state],
+        on_failure=[record_task_state],
+    )(run)
+
+
+def is_worth_another_try(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's retry condition: the failure's category decides."""
+    return isinstance(state.data, BaseException) and classify(state.data).retryable
+
+
+def record_task_state(
+    task: Task[..., Any],  # noqa: ARG001 - Prefect passes it
+    task_run: TaskRun,
+    state: State[Any],
+) -> None:
+    """The hook of every audited task."""
+    record_quietly([_transition(run_of_task(task_run), task_run.run_count, state)])
+
+
+def record_flow_state(
+    flow: Flow[..., Any],  # noqa: ARG001 - Prefect passes it
+    flow_run: FlowRun,
+    state: State[Any],
+) -> None:
+    """The hook of every audited flow."""
+    run = Run(
+        run_id=flow_run.id,
+        kind=RunKind.FLOW,
+        name=flow_run.name,
+        pipeline_urn=pipeline_urn_of(flow_run.id, flow_run.parameters),
+    )
+    record_quietly([_transition(run, flow_run.run_count, state)])
+
+
+def record_quietly(batch: Sequence[Transition]) -> None:
+    """Record within a few seconds or not at all: a hook never fails or holds up its run.
+
+    What is not recorded here the reconciler finds in Prefect.
+    """
+    milliseconds = str(settings().hook_timeout_seconds * 1000)
+    try:
+        with connect() as connection, connection.begin():
+            connection.execute(
+                text(
+                    "SELECT set_config('statement_timeout', :limit, true),"
+                    " set_config('lock_timeout', :limit, true)"
+                ),
+                {"limit": milliseconds},
+            )
+            transitions.record(connection, batch)
+    except (SQLAlchemyError, DatabaseUnreachableError) as error:
+        logger.warning("%d state(s) not recorded by the hook: %s", len(batch), error)
+
+
+def _transition(run: Run, run_count: int, state: State[Any]) -> Transition:
+    return Transition(
+        run=run,
+        state_id=state.id,
+        type=state.type.value,
+        name=state.name or state.type.value.capitalize(),
+        timestamp=state.timestamp,
+        source=Source.HOOK,
+        run_count=run_count,
+        message=state.message,
+    )
+
+
+def record_task_states(flow_run_id: UUID, states: Mapping[str, tuple[UUID, State[Any]]]) -> None:
+    """Record the states that a flow's task runs ended in, by job key.
+
+    It brings what no hook sees: tasks that were never ready, and tasks that crashed.
+    """
+    record_quietly(
+        [
+            _transition(Run(task_run_id, RunKind.TASK, job_key, flow_run_id), 0, state)
+            for job_key, (task_run_id, state) in states.items()
+        ]
+    )

@@ -1,0 +1,207 @@
+"""What is planned: each pipeline's steps, as data.
+
+`request_pipeline` reads a plan to insert its jobs, the flow reads it to submit its tasks, and the
+account reads it to know which annotation types a job owes to its variants. A new step is one
+entry in STEPS and its name in the plans that run it; its code is tasks/<job function>.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from mavedb_audit.settings import settings
+
+
+class JobType(StrEnum):
+    """MaveDB's values of job_runs.job_type."""
+
+    VARIANT_CREATION = "variant_creation"
+    VARIANT_MAPPING = "variant_mapping"
+    MAPPED_VARIANT_ANNOTATION = "mapped_variant_annotation"
+    PIPELINE_MANAGEMENT = "pipeline_management"
+    DATA_MANAGEMENT = "data_management"
+
+
+class AnnotationType(StrEnum):
+    """MaveDB's values of variant_annotation_status.annotation_type."""
+
+    VRS_MAPPING = "vrs_mapping"
+    CLINGEN_ALLELE_ID = "clingen_allele_id"
+    MAPPED_HGVS = "mapped_hgvs"
+    VARIANT_TRANSLATION = "variant_translation"
+    GNOMAD_ALLELE_FREQUENCY = "gnomad_allele_frequency"
+    CLINVAR_CONTROL = "clinvar_control"
+    VEP_FUNCTIONAL_CONSEQUENCE = "vep_functional_consequence"
+    LDH_SUBMISSION = "ldh_submission"
+
+
+class DependencyType(StrEnum):
+    """MaveDB's values of job_dependencies.dependency_type."""
+
+    SUCCESS_REQUIRED = "success_required"
+    COMPLETION_REQUIRED = "completion_required"
+
+
+#: The job that stands for the pipeline's own start. It is the flow run itself, not a task.
+START_PIPELINE = "start_pipeline"
+
+
+#: Gives an annotation's source version from the job's parameters, where it is known beforehand.
+VersionOf = Callable[[Mapping[str, Any]], str | None]
+
+
+def _unversioned(_params: Mapping[str, Any]) -> None:
+    return None
+
+
+def _gnomad_version(_params: Mapping[str, Any]) -> str:
+    return settings().gnomad_data_version
+
+
+@dataclass(frozen=True)
+class Step:
+    """One job of a plan.
+
+    `key` names the job within its pipeline, `function` its code. `params` are the job's inputs: a
+    None value must come with the pipeline's own parameters, any other value is fixed. `after` are
+    keys of jobs that must have ended well (or only ended, with completion_required).
+    `annotation_types` are what the job owes to every variant of its score set; `version_of` gives
+    the version under which it owes them.
+    """
+
+    key: str
+    function: str
+    job_type: JobType
+    params: Mapping[str, Any]
+    after: tuple[str, ...] = ()
+    dependency_type: DependencyType = DependencyType.SUCCESS_REQUIRED
+    annotation_types: tuple[AnnotationType, ...] = ()
+    version_of: VersionOf = _unversioned
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A named set of steps, in an order in which every step follows those it depends on."""
+
+    name: str
+    description: str
+    steps: tuple[Step, ...]
+
+
+def _step(
+    function: str,
+    job_type: JobType,
+    params: str,
+    *,
+    after: tuple[str, ...] = (),
+    annotates: tuple[AnnotationType, ...] = (),
+    version_of: VersionOf = _unversioned,
+) -> Step:
+    """A step whose key is its function and whose parameters all come from the pipeline."""
+    return Step(
+        key=function,
+        function=function,
+        job_type=job_type,
+        params=dict.fromkeys(["correlation_id", *params.split()]),
+        after=after,
+        annotation_types=annotates,
+        version_of=version_of,
+    )
+
+
+CREATE = _step(
+    "create_variants_for_score_set",
+    JobType.VARIANT_CREATION,
+    "score_set_id updater_id scores_file_key counts_file_key"
+    " score_columns_metadata count_columns_metadata",
+)
+MAP = _step(
+    "map_variants_for_score_set",
+    JobType.VARIANT_MAPPING,
+    "score_set_id updater_id",
+    after=(CREATE.key,),
+    annotates=(AnnotationType.VRS_MAPPING,),
+)
+REGISTER = _step(
+    "submit_score_set_mappings_to_car",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id updater_id",
+    after=(MAP.key,),
+    annotates=(AnnotationType.CLINGEN_ALLELE_ID,),
+)
+LINK_GNOMAD = _step(
+    "link_gnomad_variants",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(REGISTER.key,),
+    annotates=(AnnotationType.GNOMAD_ALLELE_FREQUENCY,),
+    version_of=_gnomad_version,
+)
+REFRESH_PUBLISHED = _step(
+    "refresh_published_variants_view", JobType.DATA_MANAGEMENT, "score_set_id"
+)
+
+#: Types of which a variant keeps one current status for each version of the source. Of the others
+#: it has one current status in all: a new mapping retires the old one, whatever its VRS version.
+KEPT_PER_VERSION = frozenset(
+    {
+        AnnotationType.GNOMAD_ALLELE_FREQUENCY,
+        AnnotationType.CLINVAR_CONTROL,
+        AnnotationType.VEP_FUNCTIONAL_CONSEQUENCE,
+    }
+)
+
+#: What every pipeline does once a score set's variants are mapped.
+ANNOTATION = (REGISTER, LINK_GNOMAD)
+
+
+def _pipeline(name: str, description: str, *steps: Step) -> Pipeline:
+    """A plan of `steps`; dependencies on steps outside the plan fall away."""
+    keys = {step.key for step in steps}
+    return Pipeline(
+        name,
+        description,
+        tuple(
+            replace(step, after=tuple(key for key in step.after if key in keys)) for step in steps
+        ),
+    )
+
+
+PIPELINES: Mapping[str, Pipeline] = {
+    pipeline.name: pipeline
+    for pipeline in (
+        _pipeline(
+            "validate_map_annotate_score_set",
+            "Create the variants of an uploaded score set, map and annotate them.",
+            CREATE,
+            MAP,
+            *ANNOTATION,
+        ),
+        _pipeline(
+            "map_annotate_score_set",
+            "Map the variants of a score set again and annotate them.",
+            MAP,
+            *ANNOTATION,
+        ),
+        _pipeline(
+            "annotate_score_set",
+            "Annotate the mapped variants of a score set again.",
+            *ANNOTATION,
+        ),
+        _pipeline(
+            "publish_score_set",
+            "Make a newly published score set visible in the published variants view.",
+            REFRESH_PUBLISHED,
+        ),
+    )
+}
+
+
+def step_of(function: str) -> Step:
+    """The planned step of a job function. Raises KeyError for a function in no plan."""
+    for pipeline in PIPELINES.values():
+        for step in pipeline.steps:
+            if step.function == function:
+                return step
+    raise KeyError(function)

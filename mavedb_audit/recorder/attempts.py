@@ -1,0 +1,304 @@
+"""Attempts of a job: begun before its step runs, ended in the step's own transaction."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from mavedb_audit.errors import StepError
+from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.recorder.closing import (
+    close_unsuccessful,
+    derive_pipeline_status,
+    lock_pipeline,
+    out_of_reach,
+)
+from mavedb_audit.states import JobStatus
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned job as its step sees it."""
+
+    job_id: int
+    urn: str
+    key: str
+    function: str
+    pipeline_id: int | None
+    score_set_id: int | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a job by one task run. `number` counts from 1 over the job's whole life."""
+
+    attempt_id: int
+    number: int
+    job: Job
+
+
+@dataclass(frozen=True)
+class DoneBefore:
+    """The job had succeeded already: it is not run again."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class OutOfReach:
+    """The job cannot run, because a job that it needs ended without success."""
+
+    job: Job
+    failure: Failure
+
+
+class AttemptLostError(StepError):
+    """The attempt is no longer the job's current one, so nothing of it may be written."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(
+            f"Attempt {attempt.number} of {attempt.job.key} is no longer the current one"
+            f" (job {attempt.job.urn}): what it did was not written",
+            FailureCategory.CANCELLED,
+        )
+
+
+def find_job(connection: Connection, flow_run_id: UUID, job_key: str) -> Job | None:
+    """The planned job of that key in the pipeline that the flow run is bound to."""
+    row = connection.execute(
+        text(
+            """
+            SELECT job.id, job.urn, planned.job_key, job.job_function, job.pipeline_id,
+                   planned.score_set_id
+              FROM prefect_runs AS flow_run
+              JOIN planned_jobs AS planned USING (pipeline_id)
+              JOIN job_runs AS job ON job.id = planned.job_id
+             WHERE flow_run.run_id = :flow_run_id AND planned.job_key = :job_key
+            """
+        ),
+        {"flow_run_id": flow_run_id, "job_key": job_key},
+    ).one_or_none()
+    return None if row is None else Job(*row)
+
+
+def begin_attempt(
+    connection: Connection,
+    job: Job,
+    *,
+    flow_run_id: UUID,
+    task_run_id: UUID,
+    run_count: int,
+    host: str,
+    process_id: int,
+) -> Attempt | DoneBefore | OutOfReach:
+    """Set the job running under a new attempt; an attempt still open before it is abandoned."""
+    lock_pipeline(connection, job.pipeline_id)
+    status = connection.execute(
+        text("SELECT status FROM job_runs WHERE id = :id FOR UPDATE"), {"id": job.job_id}
+    ).scalar_one()
+    if status == JobStatus.SUCCEEDED:
+        return DoneBefore(job)
+    unmet = _unmet_dependency(connection, job)
+    if unmet is not None:
+        close_unsuccessful(connection, job.job_id, JobStatus.SKIPPED, unmet)
+        derive_pipeline_status(connection, job.pipeline_id)
+        return OutOfReach(job, unmet)
+    connection.execute(
+        text(
+            """
+            UPDATE job_attempts SET outcome = 'abandoned', finished_at = now()
+             WHERE job_id = :job_id AND outcome IS NULL
+            """
+        ),
+        {"job_id": job.job_id},
+    )
+    attempt_id, number = connection.execute(
+        text(
+            """
+            INSERT INTO job_attempts (job_id, attempt, flow_run_id, task_run_id, run_count, host,
+                                      process_id)
+            SELECT :job_id, coalesce(max(attempt), 0) + 1, :flow_run_id, :task_run_id,
+                   :run_count, :host, :process_id
+              FROM job_attempts WHERE job_id = :job_id
+            RETURNING id, attempt
+            """
+        ),
+        {
+            "job_id": job.job_id,
+            "flow_run_id": flow_run_id,
+            "task_run_id": task_run_id,
+            "run_count": run_count,
+            "host": host,
+            "process_id": process_id,
+        },
+    ).one()
+    connection.execute(
+        text(
+            """
+            UPDATE job_runs
+               SET status = 'running', started_at = now(), finished_at = NULL,
+                   retry_count = :number - 1, progress_current = NULL, progress_total = NULL,
+                   progress_message = 'Started', error_message = NULL, error_traceback = NULL,
+                   failure_category = NULL
+             WHERE id = :job_id
+            """
+        ),
+        {"job_id": job.job_id, "number": number},
+    )
+    return Attempt(attempt_id, number, job)
+
+
+def _unmet_dependency(connection: Connection, job: Job) -> Failure | None:
+    """Why the job must be skipped, by MaveDB's rules: a parent that failed where its success is
+    required, or that was skipped or cancelled."""
+    row = connection.execute(
+        text(
+            """
+            SELECT coalesce(planned.job_key, parent.job_function) AS key, parent.status
+              FROM job_dependencies AS dependency
+              JOIN job_runs AS parent ON parent.id = dependency.depends_on_job_id
+              LEFT JOIN planned_jobs AS planned ON planned.job_id = parent.id
+             WHERE dependency.id = :job_id
+               AND (parent.status IN ('skipped', 'cancelled')
+                    OR parent.status = 'failed'
+                       AND dependency.dependency_type = 'success_required')
+             ORDER BY parent.id LIMIT 1
+            """
+        ),
+        {"job_id": job.job_id},
+    ).one_or_none()
+    return None if row is None else out_of_reach(row.key, row.status)
+
+
+def hold_attempt(connection: Connection, attempt: Attempt) -> None:
+    """Fence: raise AttemptLostError unless the attempt is current; keep it so until the commit."""
+    lock_pipeline(connection, attempt.job.pipeline_id)
+    status = connection.execute(
+        text("SELECT status FROM job_runs WHERE id = :id FOR UPDATE"),
+        {"id": attempt.job.job_id},
+    ).scalar_one()
+    is_open = connection.execute(
+        text("SELECT outcome IS NULL FROM job_attempts WHERE id = :id"),
+        {"id": attempt.attempt_id},
+    ).scalar_one_or_none()
+    if status != JobStatus.RUNNING or not is_open:
+        raise AttemptLostError(attempt)
+
+
+def finish_attempt(connection: Connection, attempt: Attempt, data: Mapping[str, Any]) -> None:
+    """Record the attempt, and with it the job, as succeeded. `data` becomes the job's result."""
+    hold_attempt(connection, attempt)
+    _end_attempt(connection, attempt, "succeeded", None)
+    connection.execute(
+        text(
+            """
+            UPDATE job_runs
+               SET status = 'succeeded', finished_at = now(), progress_message = 'Done',
+                   progress_current = coalesce(progress_total, 100),
+                   progress_total = coalesce(progress_total, 100),
+                   metadata = metadata || CAST(:result AS jsonb)
+             WHERE id = :job_id
+            """
+        ),
+        {
+            "job_id": attempt.job.job_id,
+            "result": json.dumps(
+                {"result": {"status": "ok", "data": dict(data), "exception_details": None}}
+            ),
+        },
+    )
+    derive_pipeline_status(connection, attempt.job.pipeline_id)
+
+
+def skip_attempt(connection: Connection, attempt: Attempt, why: str) -> None:
+    """Record the job as skipped: the step has nothing to do in this installation, and says why."""
+    hold_attempt(connection, attempt)
+    failure = Failure(FailureCategory.CONFIGURATION_ERROR, why)
+    _end_attempt(connection, attempt, "skipped", failure)
+    close_unsuccessful(connection, attempt.job.job_id, JobStatus.SKIPPED, failure)
+    derive_pipeline_status(connection, attempt.job.pipeline_id)
+
+
+def fail_attempt(
+    connection: Connection, attempt: Attempt, failure: Failure, *, will_be_retried: bool
+) -> None:
+    """Record the attempt as failed; the job with it, unless Prefect is about to try again."""
+    hold_attempt(connection, attempt)
+    _end_attempt(connection, attempt, "failed", failure)
+    if will_be_retried:
+        connection.execute(
+            text(
+                """
+                UPDATE job_runs SET status = 'queued', progress_message = left(:message, 500),
+                                    error_message = :failure, failure_category = :category
+                 WHERE id = :job_id
+                """
+            ),
+            {
+                "job_id": attempt.job.job_id,
+                "message": f"Attempt {attempt.number} failed, trying again: {failure.message}",
+                "failure": failure.message,
+                "category": failure.category,
+            },
+        )
+        return
+    close_unsuccessful(connection, attempt.job.job_id, JobStatus.FAILED, failure)
+    derive_pipeline_status(connection, attempt.job.pipeline_id)
+
+
+def _end_attempt(
+    connection: Connection, attempt: Attempt, outcome: str, failure: Failure | None
+) -> None:
+    connection.execute(
+        text(
+            """
+            UPDATE job_attempts
+               SET outcome = :outcome, finished_at = now(), error_message = :message,
+                   error_traceback = :traceback, failure_category = :category
+             WHERE id = :attempt_id
+            """
+        ),
+        {
+            "attempt_id": attempt.attempt_id,
+            "outcome": outcome,
+            "message": failure.message if failure else None,
+            "traceback": failure.traceback if failure else None,
+            "category": failure.category if failure else None,
+        },
+    )
+
+
+def report_wait(connection: Connection, job: Job) -> None:
+    """Show others that the job waits for another run of the same step."""
+    connection.execute(
+        text("UPDATE job_runs SET progress_message = :message WHERE id = :id"),
+        {"id": job.job_id, "message": "Waiting for another run of this step on this score set"},
+    )
+
+
+def report_progress(
+    connection: Connection, attempt: Attempt, current: int, total: int, message: str
+) -> None:
+    """Show how far the attempt is; does nothing once the job has left it behind."""
+    connection.execute(
+        text(
+            """
+            UPDATE job_runs AS job
+               SET progress_current = :current, progress_total = :total,
+                   progress_message = left(:message, 500)
+              FROM job_attempts AS attempt
+             WHERE job.id = :job_id AND job.status = 'running'
+               AND attempt.id = :attempt_id AND attempt.outcome IS NULL
+            """
+        ),
+        {
+            "job_id": attempt.job.job_id,
+            "attempt_id": attempt.attempt_id,
+            "current": current,
+            "total": total,
+            "message": message,
+        },
+    )

@@ -1,0 +1,217 @@
+"""What follows when a job ends: its dependents, its variants' account, its pipeline's status."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from mavedb_audit import accounts, score_sets
+from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.pipelines import CREATE, MAP, step_of
+from mavedb_audit.reasons import Reason
+from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, JobStatus, PipelineStatus
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended without success, as far as its closing needs it."""
+
+    job_id: int
+    key: str
+    function: str
+    params: Mapping[str, Any]
+    score_set_id: int | None
+
+
+def lock_pipeline(connection: Connection, pipeline_id: int | None) -> None:
+    """Hold the pipeline's row until the transaction ends, so that its jobs end one at a time."""
+    if pipeline_id is not None:
+        connection.execute(
+            text("SELECT FROM pipelines WHERE id = :id FOR UPDATE"), {"id": pipeline_id}
+        )
+
+
+def close_unsuccessful(
+    connection: Connection, job_id: int, status: JobStatus, failure: Failure
+) -> None:
+    """Write the end of a job that did not succeed, and what follows from it.
+
+    `failure` is the cause: of a failed or cancelled job, or why a skipped one had nothing to do.
+    The job's variants get their reason, and the jobs that needed its success are skipped with
+    theirs.
+    """
+    ended = _end_job(connection, job_id, status, failure)
+    reason = {
+        JobStatus.FAILED: Reason.STEP_FAILED,
+        JobStatus.CANCELLED: Reason.STEP_CANCELLED,
+        JobStatus.SKIPPED: Reason.UPSTREAM_NOT_DONE
+        if failure.category is FailureCategory.DEPENDENCY_FAILURE
+        else Reason.STEP_SKIPPED,
+    }[status]
+    account_for(connection, ended, reason, failure)
+    for dependent in _skip_dependents(connection, ended, status):
+        account_for(connection, dependent, Reason.UPSTREAM_NOT_DONE, _not_run(ended, status))
+
+
+def account_for(connection: Connection, ended: Ended, reason: Reason, failure: Failure) -> None:
+    """Give the rest of the job's scope its reason, and its score set the state it ends in."""
+    if ended.score_set_id is None:
+        return
+    step = step_of(ended.function)
+    for annotation_type in step.annotation_types:
+        accounts.write_rest_of_scope(
+            connection,
+            job_id=ended.job_id,
+            score_set_id=ended.score_set_id,
+            annotation_type=annotation_type,
+            version=step.version_of(ended.params),
+            reason=reason,
+            addition=f"[{ended.key}] {failure.message}",
+        )
+    never_ran = reason is Reason.UPSTREAM_NOT_DONE
+    if ended.function == CREATE.function:
+        score_sets.creation_failed(connection, ended.score_set_id, failure.message, failure.details)
+    elif ended.function == MAP.function and never_ran:
+        score_sets.mapping_not_attempted(connection, ended.score_set_id)
+    elif ended.function == MAP.function:
+        score_sets.mapping_failed(connection, ended.score_set_id, failure.message)
+
+
+def _not_run(parent: Ended, status: JobStatus) -> Failure:
+    return out_of_reach(parent.key, status)
+
+
+def out_of_reach(parent_key: str, parent_status: str) -> Failure:
+    """Why a job is skipped that needed another one's success."""
+    ending = "failed" if parent_status == JobStatus.FAILED else f"was {parent_status}"
+    return Failure(FailureCategory.DEPENDENCY_FAILURE, f"Not run, because {parent_key} {ending}.")
+
+
+def _end_job(connection: Connection, job_id: int, status: JobStatus, failure: Failure) -> Ended:
+    connection.execute(
+        text(
+            """
+            UPDATE job_attempts SET outcome = :status, finished_at = now(),
+                                    error_message = :message, failure_category = :category
+             WHERE job_id = :job_id AND outcome IS NULL
+            """
+        ),
+        {
+            "job_id": job_id,
+            "status": status,
+            "message": failure.message,
+            "category": failure.category,
+        },
+    )
+    row = connection.execute(
+        text(
+            """
+            UPDATE job_runs AS job
+               SET status = :status, finished_at = now(),
+                   error_message = :message,
+                   error_traceback = :traceback,
+                   failure_category = :category,
+                   metadata = job.metadata || CAST(:result AS jsonb)
+              FROM job_runs AS named LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
+             WHERE job.id = :job_id AND named.id = job.id
+         RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
+                   job.job_params, planned.score_set_id
+            """
+        ),
+        {
+            "job_id": job_id,
+            "status": status,
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "category": failure.category,
+            "result": json.dumps(
+                {"result": {"status": status, "data": {}, "exception_details": None}}
+            ),
+        },
+    ).one()
+    return Ended(row.id, row.key, row.job_function, row.job_params or {}, row.score_set_id)
+
+
+def _skip_dependents(
+    connection: Connection, parent: Ended, parent_status: JobStatus
+) -> list[Ended]:
+    """Skip every job that can no longer run because `parent` ended as it did."""
+    rows = connection.execute(
+        text(
+            """
+            WITH RECURSIVE unreachable (id) AS (
+                SELECT dependency.id FROM job_dependencies AS dependency
+                 WHERE dependency.depends_on_job_id = :job_id
+                   AND (dependency.dependency_type = 'success_required' OR NOT :failed)
+                 UNION
+                SELECT dependency.id FROM job_dependencies AS dependency
+                  JOIN unreachable ON dependency.depends_on_job_id = unreachable.id
+            )
+            UPDATE job_runs AS job
+               SET status = 'skipped', finished_at = now(), error_message = :message,
+                   failure_category = :category
+              FROM unreachable, job_runs AS named
+              LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
+             WHERE job.id = unreachable.id AND named.id = job.id
+               AND job.status IN ('pending', 'queued')
+         RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
+                   job.job_params, planned.score_set_id
+            """
+        ),
+        {
+            "job_id": parent.job_id,
+            "failed": parent_status is JobStatus.FAILED,
+            "message": _not_run(parent, parent_status).message,
+            "category": FailureCategory.DEPENDENCY_FAILURE,
+        },
+    )
+    return [
+        Ended(row.id, row.key, row.job_function, row.job_params or {}, row.score_set_id)
+        for row in rows
+    ]
+
+
+def derive_pipeline_status(connection: Connection, pipeline_id: int | None) -> None:
+    """Set the pipeline's status from its jobs'. The caller holds the pipeline's lock.
+
+    While a job can still run the pipeline runs. A failed job that others depend on fails the
+    pipeline; a failed leaf leaves it partial. Terminal and paused pipelines stay as they are.
+    """
+    if pipeline_id is None:
+        return
+    connection.execute(
+        text(
+            """
+            UPDATE pipelines AS pipeline
+               SET status = derived.status,
+                   finished_at = CASE WHEN derived.status = 'running' THEN NULL ELSE now() END
+              FROM (
+                SELECT CASE
+                         WHEN bool_or(job.status IN ('pending', 'queued', 'running'))
+                           THEN 'running'
+                         WHEN bool_or(job.status = 'failed' AND EXISTS (
+                                SELECT FROM job_dependencies AS dependency
+                                 WHERE dependency.depends_on_job_id = job.id
+                                   AND dependency.dependency_type = 'success_required'))
+                           THEN 'failed'
+                         WHEN bool_and(job.status = 'succeeded') THEN 'succeeded'
+                         WHEN bool_or(job.status = 'succeeded') THEN 'partial'
+                         WHEN bool_or(job.status = 'failed') THEN 'failed'
+                         ELSE 'cancelled'
+                       END AS status
+                  FROM job_runs AS job
+                 WHERE job.pipeline_id = :pipeline_id AND job.job_function <> 'start_pipeline'
+              ) AS derived
+             WHERE pipeline.id = :pipeline_id
+               AND pipeline.status <> ALL (:settled)
+               AND pipeline.status <> derived.status
+               AND NOT (pipeline.status = 'created' AND derived.status = 'running')
+            """
+        ),
+        {
+            "pipeline_id": pipeline_id,
+            "settled": [*TERMINAL_PIPELINE_STATUSES, PipelineStatus.PAUSED],
+        },
+    )

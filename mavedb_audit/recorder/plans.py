@@ -1,0 +1,269 @@
+"""Pipelines and their jobs: planned in the request, opened and settled by the flow."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+from mavedb_audit.errors import RequestError
+from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
+from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
+from mavedb_audit.states import PipelineStatus
+
+
+@dataclass(frozen=True)
+class PlannedPipeline:
+    """The rows that a plan was inserted as."""
+
+    pipeline_id: int
+    pipeline_urn: str
+
+
+@dataclass(frozen=True)
+class OpenedJob:
+    """A job of an opened pipeline: what its task is called with, and what it waits for."""
+
+    key: str
+    function: str
+    params: Mapping[str, Any]
+    step: Step
+
+
+def plan_pipeline(
+    connection: Connection | Session,
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    user_id: int | None,
+    correlation_id: str | None,
+    urn: str | None = None,
+) -> PlannedPipeline:
+    """Insert the pipeline `name`, one pending job a step, and their dependencies.
+
+    Raises RequestError for an unknown pipeline, a parameter that its steps need and `params`
+    lacks, or a score set that does not exist. With a `urn` that is there already, nothing is
+    inserted and that pipeline is returned.
+    """
+    plan = PIPELINES.get(name)
+    if plan is None:
+        raise RequestError(f"There is no pipeline {name!r}; there are: {', '.join(PIPELINES)}")
+    params = {"correlation_id": correlation_id, **params}
+    jobs = [(step, job_params(plan, step, params)) for step in plan.steps]
+    score_set_id = params.get("score_set_id")
+    _require_score_set(connection, score_set_id)
+
+    urn = urn or f"urn:mavedb:pipeline-{uuid4()}"
+    pipeline_id = connection.execute(
+        text(
+            """
+            INSERT INTO pipelines (urn, name, description, status, correlation_id,
+                                   created_by_user_id, mavedb_version)
+            VALUES (:urn, :name, :description, 'created', :correlation_id, :user_id, :version)
+            ON CONFLICT (urn) DO NOTHING RETURNING id
+            """
+        ),
+        {
+            "urn": urn,
+            "name": plan.name,
+            "description": plan.description,
+            "correlation_id": correlation_id,
+            "user_id": user_id,
+            "version": version("mavedb-audit"),
+        },
+    ).scalar_one_or_none()
+    if pipeline_id is None:
+        return find_pipeline(connection, urn)
+
+    rows: list[tuple[str, str, JobType, dict[str, Any]]] = [
+        (START_PIPELINE, START_PIPELINE, JobType.PIPELINE_MANAGEMENT, {}),
+        *((step.key, step.function, step.job_type, given) for step, given in jobs),
+    ]
+    connection.execute(
+        text(
+            """
+            WITH planned AS (
+                SELECT * FROM unnest(
+                    CAST(:urns AS text[]), CAST(:keys AS text[]), CAST(:functions AS text[]),
+                    CAST(:types AS text[]), CAST(:params AS jsonb[])
+                ) WITH ORDINALITY AS planned (urn, key, function, type, params, position)
+            ), job AS (
+                INSERT INTO job_runs (urn, job_type, job_function, job_params, status, pipeline_id,
+                                      priority, max_retries, retry_count, correlation_id,
+                                      mavedb_version)
+                SELECT urn, type, function, params, 'pending', :pipeline_id, 0, 3, 0,
+                       :correlation_id, :version
+                  FROM planned ORDER BY position
+                RETURNING id, urn
+            )
+            INSERT INTO planned_jobs (job_id, pipeline_id, job_key, score_set_id)
+            SELECT job.id, :pipeline_id, planned.key, :score_set_id
+              FROM job JOIN planned USING (urn)
+            """
+        ),
+        {
+            "urns": [f"urn:mavedb:job-{uuid4()}" for _ in rows],
+            "keys": [key for key, *_ in rows],
+            "functions": [function for _, function, *_ in rows],
+            "types": [str(job_type) for *_, job_type, _ in rows],
+            "params": [json.dumps(given) for *_, given in rows],
+            "pipeline_id": pipeline_id,
+            "score_set_id": score_set_id,
+            "correlation_id": correlation_id,
+            "version": version("mavedb-audit"),
+        },
+    )
+    edges = [
+        (step.key, parent, step.dependency_type) for step in plan.steps for parent in step.after
+    ]
+    connection.execute(
+        text(
+            """
+            INSERT INTO job_dependencies (id, depends_on_job_id, dependency_type)
+            SELECT child.job_id, parent.job_id, edge.type
+              FROM unnest(CAST(:children AS text[]), CAST(:parents AS text[]),
+                          CAST(:types AS text[])) AS edge (child, parent, type)
+              JOIN planned_jobs AS child
+                ON child.pipeline_id = :pipeline_id AND child.job_key = edge.child
+              JOIN planned_jobs AS parent
+                ON parent.pipeline_id = :pipeline_id AND parent.job_key = edge.parent
+            """
+        ),
+        {
+            "children": [child for child, _, _ in edges],
+            "parents": [parent for _, parent, _ in edges],
+            "types": [str(dependency_type) for *_, dependency_type in edges],
+            "pipeline_id": pipeline_id,
+        },
+    )
+    return PlannedPipeline(pipeline_id, urn)
+
+
+def job_params(plan: Pipeline, step: Step, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's inputs: the plan's fixed values, and the pipeline's own for the open ones."""
+    missing = [key for key, fixed in step.params.items() if fixed is None and key not in params]
+    if missing:
+        raise RequestError(
+            f"The pipeline {plan.name} needs the parameters {', '.join(missing)}"
+            f" (for its step {step.key})"
+        )
+    return {key: params[key] if fixed is None else fixed for key, fixed in step.params.items()}
+
+
+def _require_score_set(connection: Connection | Session, score_set_id: Any) -> None:
+    if isinstance(score_set_id, int) and not isinstance(score_set_id, bool):
+        found = connection.execute(
+            text("SELECT true FROM scoresets WHERE id = :id"), {"id": score_set_id}
+        ).scalar_one_or_none()
+        if found:
+            return
+    raise RequestError(f"There is no score set with the id {score_set_id!r}")
+
+
+def find_pipeline(connection: Connection | Session, urn: str) -> PlannedPipeline:
+    """Raises RequestError where no pipeline has that URN."""
+    pipeline_id = connection.execute(
+        text("SELECT id FROM pipelines WHERE urn = :urn"), {"urn": urn}
+    ).scalar_one_or_none()
+    if pipeline_id is None:
+        raise RequestError(f"There is no pipeline {urn}")
+    return PlannedPipeline(pipeline_id, urn)
+
+
+def open_pipeline(
+    connection: Connection, pipeline: PlannedPipeline, flow_run_id: UUID
+) -> list[OpenedJob]:
+    """Set the pipeline running under this flow run. Returns its jobs in the plan's order.
+
+    A pipeline that had ended is being retried: its jobs that did not succeed become pending again.
+    """
+    lock_pipeline(connection, pipeline.pipeline_id)
+    name, status = connection.execute(
+        text("SELECT name, status FROM pipelines WHERE id = :id"), {"id": pipeline.pipeline_id}
+    ).one()
+    plan = PIPELINES[name]
+    connection.execute(
+        text(
+            """
+            INSERT INTO prefect_runs (run_id, kind, name, pipeline_id)
+            VALUES (:flow_run_id, 'flow', :name, :pipeline_id)
+            ON CONFLICT (run_id) DO UPDATE SET pipeline_id = excluded.pipeline_id
+            """
+        ),
+        {"flow_run_id": flow_run_id, "name": name, "pipeline_id": pipeline.pipeline_id},
+    )
+    if status != PipelineStatus.CREATED:
+        connection.execute(
+            text(
+                """
+                UPDATE job_runs
+                   SET status = 'pending', finished_at = NULL, error_message = NULL,
+                       error_traceback = NULL, failure_category = NULL, progress_message = NULL
+                 WHERE pipeline_id = :id AND status IN ('failed', 'cancelled', 'skipped')
+                """
+            ),
+            {"id": pipeline.pipeline_id},
+        )
+    connection.execute(
+        text(
+            """
+            UPDATE pipelines SET status = 'running', finished_at = NULL,
+                                 started_at = coalesce(started_at, now())
+             WHERE id = :id
+            """
+        ),
+        {"id": pipeline.pipeline_id},
+    )
+    connection.execute(
+        text(
+            """
+            UPDATE job_runs SET status = 'succeeded', started_at = now(), finished_at = now(),
+                                progress_current = 100, progress_total = 100
+             WHERE pipeline_id = :id AND job_function = :start AND status <> 'succeeded'
+            """
+        ),
+        {"id": pipeline.pipeline_id, "start": START_PIPELINE},
+    )
+    planned = connection.execute(
+        text(
+            """
+            SELECT planned.job_key, job.job_params
+              FROM planned_jobs AS planned JOIN job_runs AS job ON job.id = planned.job_id
+             WHERE planned.pipeline_id = :id
+            """
+        ),
+        {"id": pipeline.pipeline_id},
+    )
+    params_of = {row.job_key: row.job_params for row in planned}
+    return [
+        OpenedJob(step.key, step.function, params_of[step.key], step)
+        for step in plan.steps
+        if step.key in params_of
+    ]
+
+
+def settle_pipeline(connection: Connection, pipeline_id: int) -> tuple[PipelineStatus, list[str]]:
+    """The pipeline's status after its tasks, and one line for each job that did not succeed."""
+    lock_pipeline(connection, pipeline_id)
+    derive_pipeline_status(connection, pipeline_id)
+    status = connection.execute(
+        text("SELECT status FROM pipelines WHERE id = :id"), {"id": pipeline_id}
+    ).scalar_one()
+    unsuccessful = connection.execute(
+        text(
+            """
+            SELECT planned.job_key, job.status, job.error_message
+              FROM planned_jobs AS planned JOIN job_runs AS job ON job.id = planned.job_id
+             WHERE planned.pipeline_id = :id AND job.status <> 'succeeded'
+             ORDER BY job.id
+            """
+        ),
+        {"id": pipeline_id},
+    )
+    return PipelineStatus(status), [
+        f"{row.job_key} {row.status}: {row.error_message}" for row in unsuccessful
+    ]

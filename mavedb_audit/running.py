@@ -1,0 +1,119 @@
+"""Run a step's code as one attempt of the job that its Prefect task run is planned for."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Cancelled, Completed, Failed
+
+from mavedb_audit.database import connect
+from mavedb_audit.errors import StepError
+from mavedb_audit.failures import Failure, classify
+from mavedb_audit.locks import step_lock
+from mavedb_audit.recorder import attempts
+from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, DoneBefore, Job, OutOfReach
+from mavedb_audit.states import Run, RunKind
+from mavedb_audit.steps import Step
+
+logger = logging.getLogger(__name__)
+
+
+def run_of_task(task_run: TaskRun) -> Run:
+    """The task run as the audit names it."""
+    return Run(
+        run_id=task_run.id,
+        kind=RunKind.TASK,
+        name=task_run.name,
+        flow_run_id=task_run.flow_run_id,
+    )
+
+
+def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
+    """Run the body as an attempt of the job that the current task run is planned for."""
+    context = TaskRunContext.get()
+    if context is None or context.task_run.flow_run_id is None:
+        raise RuntimeError("A step runs as a task of a flow, under the job that was planned for it")
+    task_run, flow_run_id = context.task_run, context.task_run.flow_run_id
+    job = _planned_job(flow_run_id, task_run)
+    # Prefect counts runs from 1, and gives a task run one more than its retries.
+    will_be_retried = task_run.run_count <= context.task.retries
+    with ExitStack() as held:
+        try:
+            held.enter_context(
+                step_lock(job.score_set_id, job.key, on_wait=lambda: _report_wait(job))
+            )
+        except StepError as error:
+            return Failed(message=str(error), data=error)
+        begun = _begin(job, flow_run_id, task_run)
+        match begun:
+            case DoneBefore():
+                return Completed(name="DoneBefore", message="It had succeeded already.")
+            case OutOfReach():
+                return Completed(name="Skipped", message=begun.failure.message)
+            case Attempt():
+                return _run_attempt(Step(begun), body, will_be_retried=will_be_retried)
+
+
+def _report_wait(job: Job) -> None:
+    with connect() as connection, connection.begin():
+        attempts.report_wait(connection, job)
+
+
+def _planned_job(flow_run_id: UUID, task_run: TaskRun) -> Job:
+    job_key = run_of_task(task_run).job_key or ""
+    with connect() as connection:
+        job = attempts.find_job(connection, flow_run_id, job_key)
+    if job is None:
+        raise RuntimeError(
+            f"No job {job_key!r} is planned for the flow run {flow_run_id}:"
+            " a step runs only within a pipeline of mavedb_audit/pipelines.py"
+        )
+    return job
+
+
+def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefore | OutOfReach:
+    with connect() as connection, connection.begin():
+        return attempts.begin_attempt(
+            connection,
+            job,
+            flow_run_id=flow_run_id,
+            task_run_id=task_run.id,
+            run_count=task_run.run_count,
+            host=socket.gethostname(),
+            process_id=os.getpid(),
+        )
+
+
+def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: bool) -> State[Any]:
+    try:
+        body(step)
+        if step.skipped_because is not None:
+            return Completed(name="Skipped", message=step.skipped_because)
+        if step.finish is None:
+            raise RuntimeError(f"{step.attempt.job.function} returned without finishing its step")
+    except AttemptLostError as lost:
+        return Cancelled(message=str(lost))
+    except Exception as error:
+        failure = classify(error)
+        _fail(step.attempt, failure, will_be_retried=will_be_retried and failure.retryable)
+        if isinstance(error, StepError):
+            # Its message says it all: as a state it spares people a traceback of our code.
+            return Failed(message=str(error), data=error)
+        raise
+    if step.finish.failure is not None:
+        return Failed(message=str(step.finish.failure), data=step.finish.failure)
+    return Completed(message=f"{step.attempt.job.key} succeeded", data=step.finish.data)
+
+
+def _fail(attempt: Attempt, failure: Failure, *, will_be_retried: bool) -> None:
+    try:
+        with connect() as connection, connection.begin():
+            attempts.fail_attempt(connection, attempt, failure, will_be_retried=will_be_retried)
+    except AttemptLostError as lost:
+        logger.warning("%s; it had failed with: %s", lost, failure.message)

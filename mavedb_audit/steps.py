@@ -1,0 +1,114 @@
+"""What a step sees while it runs: its job, short reads and writes, progress, and its end."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from mavedb_audit import accounts
+from mavedb_audit.database import connect
+from mavedb_audit.errors import StepError
+from mavedb_audit.failures import classify
+from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.recorder import attempts
+from mavedb_audit.recorder.attempts import Attempt, Job
+
+_PROGRESS_INTERVAL_SECONDS = 1.0
+
+
+@dataclass
+class Finish:
+    """The transaction that ends a step: its results, its variants' statuses and its outcome.
+
+    `data` becomes the job's result; `account` adds the number of variants of each status to it.
+    Setting `failure` keeps what was written and ends the step as failed.
+    """
+
+    connection: Connection
+    job: Job
+    data: dict[str, Any] = field(default_factory=dict)
+    failure: StepError | None = None
+
+    def account(
+        self,
+        annotation_type: AnnotationType,
+        version: str | None,
+        statuses: Iterable[accounts.Status],
+    ) -> None:
+        """Record one status for every variant of the step's scope."""
+        counts = accounts.write(
+            self.connection,
+            job_id=self.job.job_id,
+            score_set_id=score_set_of(self.job),
+            annotation_type=annotation_type,
+            version=version,
+            statuses=statuses,
+        )
+        self.data[annotation_type] = counts
+
+
+def score_set_of(job: Job) -> int:
+    """The score set whose variants the job accounts for."""
+    if job.score_set_id is None:
+        raise LookupError(f"{job.key} was planned without a score set")
+    return job.score_set_id
+
+
+@dataclass
+class Step:
+    """A running step. Ends by leaving `finishing()` normally, or by `skip()`."""
+
+    attempt: Attempt
+    finish: Finish | None = None
+    skipped_because: str | None = None
+    _progress_shown_at: float = float("-inf")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A short transaction that sees one state of the database throughout."""
+        with connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A short transaction that others see at once, before the step's end. Fenced."""
+        with connect() as connection, connection.begin():
+            yield connection
+            attempts.hold_attempt(connection, self.attempt)
+
+    @contextmanager
+    def finishing(self) -> Iterator[Finish]:
+        """The step's last transaction. Whatever it writes is committed with the step's success.
+
+        Raises AttemptLostError, and writes nothing, when the attempt is no longer current.
+        """
+        with connect() as connection, connection.begin():
+            finish = Finish(connection, self.attempt.job)
+            yield finish
+            if finish.failure is None:
+                attempts.finish_attempt(connection, self.attempt, finish.data)
+            else:
+                attempts.fail_attempt(
+                    connection, self.attempt, classify(finish.failure), will_be_retried=False
+                )
+        self.finish = finish
+
+    def skip(self, why: str) -> None:
+        """End the step as skipped: this installation is set up not to run it."""
+        with connect() as connection, connection.begin():
+            attempts.skip_attempt(connection, self.attempt, why)
+        self.skipped_because = why
+
+    def progress(self, current: int, total: int, message: str) -> None:
+        """Show others how far the step is, at most once a second."""
+        now = time.monotonic()
+        if now - self._progress_shown_at < _PROGRESS_INTERVAL_SECONDS:
+            return
+        self._progress_shown_at = now
+        with connect() as connection, connection.begin():
+            attempts.report_progress(connection, self.attempt, current, total, message)
