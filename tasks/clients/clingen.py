@@ -1,0 +1,232 @@
+"""ClinGen's Allele Registry: HGVS in, canonical allele ids out."""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from mavedb_audit.errors import ConfigurationError, ServiceError
+from mavedb_audit.failures import FailureCategory, category_of_status
+from tasks.clients.http import excerpt, raise_for_status, retry_after_seconds, transport_error
+
+SERVICE = "ClinGen Allele Registry"
+
+_CATEGORIES = {
+    "AuthorizationError": FailureCategory.AUTHENTICATION_FAILED,
+    "SystemInReadOnlyMode": FailureCategory.SERVICE_UNAVAILABLE,
+    "RequestTerminated": FailureCategory.SERVICE_UNAVAILABLE,
+    "InternalServerError": FailureCategory.SERVICE_UNAVAILABLE,
+}
+_ALLELE_ID = re.compile(r"(?:CA|PA)\d+")
+_ACCOUNT_IN_URL = re.compile(r"\b(gbLogin|gbTime|gbToken)=[^&\s\"'<>]*")
+
+
+@dataclass(frozen=True)
+class Account:
+    """A Genboree account."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """`allele_id` is CA… (nucleotide) or PA… (protein) as the registry writes it, zeros kept."""
+
+    allele_id: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """`message` reads "errorType: message (inputLine)"."""
+
+    message: str
+
+
+Outcome = Registered | Rejected
+
+
+def signed(url: str, account: Account, now: int) -> str:
+    """`url` with the account's token at its end; `url` must hold a "?", `now` is in unix seconds.
+
+    The token is valid for exactly these bytes of the URL, twelve hours before and after `now`.
+    """
+    if "?" not in url:
+        raise ValueError("A URL must have a query before it can be signed.")
+    identity = _sha1(account.name + account.password)
+    token = _sha1(f"{url}{identity}{now}")
+    return f"{url}&gbLogin={quote(account.name, safe='@')}&gbTime={now}&gbToken={token}"
+
+
+def register(
+    endpoint: str,
+    account: Account,
+    hgvs: Sequence[str],
+    *,
+    batch_size: int,
+    connect_timeout: float,
+    read_timeout: float,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> dict[str, Outcome]:
+    """Register each distinct HGVS; every one of them gets an outcome.
+
+    `endpoint` is the registry's base URL, without /alleles. `on_batch` is told how many HGVS have
+    an outcome so far. Raises ServiceError when a batch as a whole fails; it is safe to register
+    the same HGVS again, since an allele keeps its id for ever.
+    """
+    logging.getLogger("httpx").addFilter(_hide_account)
+    outcomes: dict[str, Outcome] = {}
+    waiting: list[str] = []
+    for expression in dict.fromkeys(hgvs):
+        if unsendable := _why_unsendable(expression):
+            outcomes[expression] = Rejected(unsendable)
+        else:
+            waiting.append(expression)
+    url = _url(endpoint)
+    timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
+    with httpx.Client(timeout=timeout) as client:
+        while waiting:
+            batch = waiting[:batch_size]
+            elements = _put(client, url, account, batch)
+            if elements is None:
+                if len(batch) == 1:
+                    raise ServiceError(
+                        SERVICE,
+                        f"{batch[0][:200]} alone is too large a request.",
+                        FailureCategory.DATA_ERROR,
+                    )
+                batch_size = (len(batch) + 1) // 2
+                continue
+            outcomes.update(zip(batch, map(_outcome, elements), strict=True))
+            del waiting[: len(batch)]
+            on_batch(len(outcomes))
+    return outcomes
+
+
+def _put(
+    client: httpx.Client, url: str, account: Account, batch: Sequence[str]
+) -> list[dict[str, Any]] | None:
+    """One element for each HGVS of the batch, in its order; None: the batch is too large."""
+    try:
+        response = client.put(
+            signed(url, account, int(time.time())),
+            content="\n".join(batch).encode(),
+            headers={"Content-Type": "text/plain; charset=utf-8"},
+        )
+    except httpx.TransportError as error:
+        raise transport_error(SERVICE, error) from error
+    answer = _json(response)
+    error_type = answer.get("errorType") if isinstance(answer, dict) else None
+    if error_type == "RequestTooLarge" or response.status_code == 413:
+        return None
+    if error_type:
+        raise _refusal(response, answer)
+    _raise_for_status(response)
+    if not isinstance(answer, list) or not all(isinstance(element, dict) for element in answer):
+        raise _unusable(f"answered something else than JSON alleles: {excerpt(response.text)}")
+    if len(answer) != len(batch):
+        last = _describe(answer[-1]) if answer and "errorType" in answer[-1] else ""
+        raise _unusable(
+            f"sent {len(answer)} answers for {len(batch)} HGVS, so none of them can be told apart."
+            f" {last}".rstrip()
+        )
+    return answer
+
+
+def _outcome(element: dict[str, Any]) -> Outcome:
+    """What one element of an answer says.
+
+    Nothing but its position ties it to its HGVS: the registry rewrites HGVS before it answers.
+    """
+    if "errorType" in element:
+        return Rejected(_describe(element))
+    current = element.get("activeUris") or []
+    uri = current[0] if len(current) == 1 else element.get("@id")
+    allele_id = str(uri).rpartition("/")[2]
+    if not _ALLELE_ID.fullmatch(allele_id):
+        return Rejected(f"The registry answered without an allele id: {excerpt(str(element))}")
+    return Registered(allele_id)
+
+
+def _describe(error: dict[str, Any]) -> str:
+    """In some answers inputLine and message are swapped, so both are shown."""
+    text = f"{error['errorType']}: {error.get('message') or error.get('description') or ''}"
+    return f"{text} ({error['inputLine']})" if error.get("inputLine") else text
+
+
+def _refusal(response: httpx.Response, error: dict[str, Any]) -> ServiceError:
+    category = _CATEGORIES.get(error["errorType"]) or category_of_status(response.status_code)
+    text = _describe(error)
+    if category is FailureCategory.AUTHENTICATION_FAILED:
+        text += (
+            " Check GENBOREE_ACCOUNT_NAME and GENBOREE_ACCOUNT_PASSWORD, that"
+            " CAR_SUBMISSION_ENDPOINT is the host's own name, and this machine's clock."
+        )
+    return ServiceError(
+        SERVICE,
+        _without_account(text),
+        category,
+        status_code=response.status_code,
+        retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _raise_for_status(response: httpx.Response) -> None:
+    try:
+        raise_for_status(SERVICE, response)
+    except ServiceError as error:
+        hint = " Check CAR_SUBMISSION_ENDPOINT." if response.status_code == 404 else ""
+        error.args = (_without_account(str(error)) + hint,)
+        raise
+
+
+def _unusable(text: str) -> ServiceError:
+    return ServiceError(SERVICE, _without_account(text), FailureCategory.SERVICE_UNAVAILABLE)
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _why_unsendable(hgvs: str) -> str | None:
+    """A line that is blank or more than one would shift the answers that follow it."""
+    if not hgvs.strip():
+        return "Not sent: the HGVS is blank."
+    if "\n" in hgvs or "\r" in hgvs:
+        return f"Not sent: the HGVS holds a line break ({' '.join(hgvs.split())})"
+    return None
+
+
+def _url(endpoint: str) -> str:
+    """The URL as httpx sends it: the token signs its exact bytes."""
+    try:
+        return str(httpx.URL(f"{endpoint.rstrip('/')}/alleles?file=hgvs"))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"CAR_SUBMISSION_ENDPOINT is not a URL: {error}") from None
+
+
+def _sha1(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+def _without_account(text: str) -> str:
+    return _ACCOUNT_IN_URL.sub(r"\1=***", text)
+
+
+def _hide_account(record: logging.LogRecord) -> bool:
+    """For httpx's logger, which writes the whole URL of every request at level INFO."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _without_account(str(value)) if isinstance(value, httpx.URL) else value
+            for value in record.args
+        )
+    return True

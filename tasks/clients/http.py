@@ -1,0 +1,108 @@
+"""What every HTTP client does with an answer or a connection that went wrong."""
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from mavedb_audit.errors import ServiceError
+from mavedb_audit.failures import FailureCategory, category_of_status
+
+_EXCERPT_CHARACTERS = 300
+
+
+def raise_for_status(service: str, response: httpx.Response) -> None:
+    """Raises ServiceError unless the status is 2xx.
+
+    A streamed body must have been read (the answer's text becomes part of the message).
+    """
+    if response.is_success:
+        return
+    location = response.headers.get("Location")
+    if response.is_redirect and location:
+        raise ServiceError(
+            service,
+            f"HTTP {response.status_code} redirects to {httpx.URL(location).host or location}; "
+            "check the base URL in the settings.",
+            FailureCategory.CONFIGURATION_ERROR,
+            status_code=response.status_code,
+        )
+    raise ServiceError(
+        service,
+        f"HTTP {response.status_code} from {_address(response.url)}: {excerpt(response.text)}",
+        category_of_status(response.status_code),
+        status_code=response.status_code,
+        retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def transport_error(service: str, error: httpx.TransportError) -> ServiceError:
+    """The ServiceError for a request that got no complete answer."""
+    try:
+        address = _address(error.request.url)
+    except RuntimeError:  # the error was raised outside of a request
+        address = "the service"
+    match error:
+        case httpx.ConnectTimeout() | httpx.ConnectError():
+            text = (
+                f"no connection to {address} ({_cause(error)}); check that it runs, that the "
+                "address in the settings is right and that no firewall is in between."
+            )
+        case httpx.TimeoutException():
+            text = f"no answer from {address} in time ({_cause(error)}); it may be overloaded."
+        case httpx.UnsupportedProtocol():
+            text = (
+                f"the address in the settings is not an http:// or https:// URL ({_cause(error)})."
+            )
+        case _:
+            text = (
+                f"the connection to {address} broke ({_cause(error)}); check whether the service "
+                "was restarted or a proxy in between gave up."
+            )
+    return ServiceError(service, text, _category(error))
+
+
+def excerpt(body: str) -> str:
+    """A short piece of an answer, on one line; of an HTML page only its title or text."""
+    if body.lstrip()[:1] == "<":
+        title = re.search(r"<title[^>]*>(.*?)</title>", body, re.IGNORECASE | re.DOTALL)
+        body = title[1] if title else re.sub(r"<[^>]*>", " ", body)
+    text = " ".join(body[: 4 * _EXCERPT_CHARACTERS].split())
+    if len(text) > _EXCERPT_CHARACTERS:
+        text = text[:_EXCERPT_CHARACTERS] + "…"
+    return text or "(empty answer)"
+
+
+def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
+    """The wait that a Retry-After header asks for (seconds or an HTTP date), if it is readable."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _category(error: httpx.TransportError) -> FailureCategory:
+    if isinstance(error, httpx.TimeoutException):
+        return FailureCategory.TIMEOUT
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return FailureCategory.CONFIGURATION_ERROR
+    return FailureCategory.NETWORK_ERROR
+
+
+def _address(url: httpx.URL) -> str:
+    return f"{url.host}:{url.port}" if url.port else url.host
+
+
+def _cause(error: httpx.TransportError) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,311 @@
+"""The VRS mapper (dcd_mapping2): one silent call a score set, answered when all is done.
+
+The mapper reads the score set back from MaveDB's API, so its variants must be committed before.
+Closing the connection does not stop the mapper: a resend doubles its load, so nothing here
+tries twice.
+"""
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import IO, Any
+from urllib.parse import quote
+
+import httpx
+import ijson
+
+from mavedb_audit.errors import ServiceError, StepError
+from mavedb_audit.failures import FailureCategory
+from tasks.clients.http import excerpt, raise_for_status, transport_error
+
+SERVICE = "VRS mapper"
+
+#: MaveDB's own texts for scoresets.mapping_errors.
+NO_RESULTS = "Mapping results were not returned from VRS mapping service."
+NO_REFERENCES = "Reference metadata missing from mapping results."
+
+_LONGEST_CALL_SECONDS = 22 * 3600.0
+_LAYERS = {"g": "genomic", "p": "protein", "c": "cdna"}
+
+# A proxy or firewall forgets a connection that is silent for hours.
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 10))
+    if hasattr(socket, name)
+]
+
+
+@dataclass(frozen=True)
+class MappedScore:
+    """What the mapper says of one variant. `outcome` is given by mappers of 2026 only."""
+
+    variant_urn: str
+    pre_mapped: dict[str, Any] | None
+    post_mapped: dict[str, Any] | None
+    vrs_version: str | None
+    error_message: str | None
+    outcome: str | None
+
+
+@dataclass(frozen=True)
+class TargetReference:
+    """What MaveDB stores in target_genes, by the target's name.
+
+    `target_name` is "" in answers of mappers of 2024: the score set's only target.
+    """
+
+    target_name: str
+    hgnc_symbol: str | None
+    pre_mapped_metadata: dict[str, Any]
+    post_mapped_metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MappingResult:
+    """A complete answer. `scores()` reads from a file that closes with the context manager."""
+
+    mapped_date: date
+    mapper_version: str
+    references: tuple[TargetReference, ...]
+    score_count: int
+    _body: IO[bytes] = field(repr=False)
+
+    def scores(self) -> Iterator[MappedScore]:
+        """The mapped scores in the mapper's order, one at a time; may be iterated again."""
+        self._body.seek(0)
+        for record in ijson.items(self._body, "mapped_scores.item", use_float=True):
+            yield MappedScore(
+                variant_urn=record["mavedb_id"],
+                pre_mapped=record.get("pre_mapped") or None,
+                post_mapped=record.get("post_mapped") or None,
+                vrs_version=record.get("vrs_version"),
+                error_message=record.get("error_message"),
+                outcome=record.get("outcome"),
+            )
+
+
+@contextmanager
+def map_score_set(
+    base_url: str,
+    score_set_urn: str,
+    variant_count: int,
+    *,
+    connect_timeout: float,
+    base_timeout: float,
+    timeout_per_variant: float,
+) -> Iterator[MappingResult]:
+    """Has the mapper map a score set, and waits for it. Time-outs are in seconds.
+
+    Raises StepError with VRS_MAPPING_FAILED, and text that a curator reads, where the mapper
+    refuses the score set as a whole; ServiceError where the call itself went wrong.
+    """
+    budget = min(base_timeout + timeout_per_variant * variant_count, _LONGEST_CALL_SECONDS)
+    url = f"{base_url.rstrip('/')}/api/v1/map/{quote(score_set_urn, safe=':')}"
+    with tempfile.TemporaryFile() as body:
+        _download(url, body, budget=budget, connect_timeout=connect_timeout)
+        yield _read(body)
+
+
+def _download(url: str, body: IO[bytes], *, budget: float, connect_timeout: float) -> None:
+    began = time.monotonic()
+    timeout = httpx.Timeout(budget, connect=connect_timeout)
+    transport = httpx.HTTPTransport(socket_options=_KEEPALIVE)
+    try:
+        with (
+            httpx.Client(transport=transport, timeout=timeout) as client,
+            client.stream("POST", url) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                _refuse(response, seconds=time.monotonic() - began, budget=budget)
+            for piece in response.iter_bytes():
+                body.write(piece)
+    except httpx.InvalidURL as error:
+        raise ServiceError(
+            SERVICE,
+            f"DCD_MAPPING_URL is not a URL ({error}); it must look like http://dcd-mapping:8000.",
+            FailureCategory.CONFIGURATION_ERROR,
+        ) from None
+    except httpx.ReadTimeout:
+        raise ServiceError(
+            SERVICE,
+            f"no answer within {budget:.0f} s. The mapper goes on working: rerun the step later, "
+            "or raise MAPPER_BASE_TIMEOUT_SECONDS or MAPPER_TIMEOUT_SECONDS_PER_VARIANT.",
+            FailureCategory.TIMEOUT,
+        ) from None
+    except httpx.DecodingError as error:
+        raise _unreadable(f"its compression is broken ({error})") from None
+    except httpx.TransportError as error:
+        raise transport_error(SERVICE, error) from error
+
+
+def _refuse(response: httpx.Response, *, seconds: float, budget: float) -> None:
+    """Raises for a status that is not 2xx, by what the mapper says."""
+    status, detail = response.status_code, _detail(response)
+    match status:
+        case 404 | 405:
+            category = FailureCategory.CONFIGURATION_ERROR
+            text = (
+                f"HTTP {status}: there is no mapper at {response.url.copy_with(path='')}; "
+                "check DCD_MAPPING_URL (the base URL, without /api)."
+            )
+        case 422:
+            category = FailureCategory.SYSTEM_ERROR
+            text = f"HTTP 422, it does not accept the request, which is a bug of ours: {detail}"
+        case 502 | 504:
+            category = FailureCategory.CONFIGURATION_ERROR
+            text = (
+                f"HTTP {status} after {seconds:.0f} s from a proxy in front of the mapper: "
+                f"{detail}. Its read time-out must be above {budget:.0f} s (proxy_read_timeout in "
+                "nginx). The mapper may still be working: do not rerun the step at once."
+            )
+        case 500 if "Unable to acquire resource from MaveDB" in detail:
+            category = FailureCategory.SERVICE_UNAVAILABLE
+            text = (
+                f"it cannot read the score set from MaveDB's API: {detail}. Check that the API "
+                "is up, and the mapper's MAVEDB_BASE_URL and MAVEDB_API_KEY."
+            )
+        case 500 if "BLAT command" in detail or "resource could not be acquired" in detail:
+            category = FailureCategory.CONFIGURATION_ERROR
+            text = f"the mapper at DCD_MAPPING_URL is not set up completely: {detail}"
+        case 500:
+            category = FailureCategory.SERVICE_UNAVAILABLE
+            text = f"HTTP 500: {detail}"
+        case _:
+            raise_for_status(SERVICE, response)
+            return
+    raise ServiceError(SERVICE, text, category, status_code=status)
+
+
+def _detail(response: httpx.Response) -> str:
+    """FastAPI's `detail`, or a short piece of whatever else came."""
+    try:
+        content = response.json()
+    except ValueError:
+        return excerpt(response.text)
+    detail = content.get("detail") if isinstance(content, dict) else content
+    return excerpt(detail if isinstance(detail, str) else str(detail)).rstrip(".")
+
+
+def _read(body: IO[bytes]) -> MappingResult:
+    """Reads the whole answer once for all but its scores, so that a broken one stores nothing."""
+    head, score_count, named_count = _head(body)
+    if not score_count:
+        message = head.get("error_message")
+        raise StepError(
+            _unquoted(message) if message else NO_RESULTS, FailureCategory.VRS_MAPPING_FAILED
+        )
+    if named_count != score_count:
+        raise ServiceError(
+            SERVICE,
+            f"{score_count - named_count} of {score_count} mapped scores carry no mavedb_id: this "
+            "is the format of an older or another mapper. DCD_MAPPING_URL must point to "
+            "dcd_mapping2 of version 2024.1 or newer.",
+            FailureCategory.DATA_ERROR,
+        )
+    references = tuple(_references(head))
+    if not references:
+        raise StepError(NO_REFERENCES, FailureCategory.VRS_MAPPING_FAILED)
+    return MappingResult(_mapped_date(head), _version(head), references, score_count, body)
+
+
+def _head(body: IO[bytes]) -> tuple[dict[str, Any], int, int]:
+    """(top-level values but mapped_scores and metadata, number of scores, of those with an id)."""
+    body.seek(0)
+    start = body.read(64).lstrip()
+    if not start:
+        return {}, 0, 0
+    if start.startswith(b"<"):
+        body.seek(0)
+        page = excerpt(body.read(4096).decode(errors="replace"))
+        raise ServiceError(
+            SERVICE,
+            f"DCD_MAPPING_URL is answered by a web page, not by a mapper: {page}",
+            FailureCategory.CONFIGURATION_ERROR,
+        )
+    body.seek(0)
+    builder = ijson.ObjectBuilder()
+    score_count = named_count = 0
+    try:
+        for prefix, event, value in ijson.parse(body, use_float=True):
+            if prefix.startswith(("mapped_scores", "metadata")):
+                if prefix == "mapped_scores.item":
+                    score_count += event == "start_map"
+                    named_count += event == "map_key" and value == "mavedb_id"
+            else:
+                builder.event(event, value)
+    except ijson.JSONError as error:
+        raise _unreadable(f"it breaks off or is not JSON ({excerpt(str(error))})") from None
+    if builder.value is None:
+        return {}, 0, 0
+    if not isinstance(builder.value, dict):
+        raise _unreadable(f"it is a JSON {type(builder.value).__name__} instead of an object")
+    return builder.value, score_count, named_count
+
+
+def _references(head: Mapping[str, Any]) -> Iterator[TargetReference]:
+    if head.get("reference_sequences"):
+        for name, target in head["reference_sequences"].items():
+            # Mappers of 2025.1 have the layers directly under the target.
+            yield _reference(name, target.get("layers") or target, target.get("gene_info") or {})
+        return
+    layers: dict[str, Any] = {}
+    for layer, long_name in _LAYERS.items():
+        for kind in ("computed", "mapped"):
+            if reference := head.get(f"{kind}_{long_name}_reference_sequence"):
+                layers.setdefault(layer, {})[f"{kind}_reference_sequence"] = reference
+    if layers:
+        yield _reference("", layers, {})
+
+
+def _reference(
+    name: str, layers: Mapping[str, Any], gene_info: Mapping[str, Any]
+) -> TargetReference:
+    pre_mapped: dict[str, Any] = {}
+    post_mapped: dict[str, Any] = {}
+    if selection_method := gene_info.get("selection_method"):
+        post_mapped["hgnc_name_selection_method"] = selection_method
+    for layer, long_name in _LAYERS.items():
+        references = layers.get(layer) or {}
+        if computed := references.get("computed_reference_sequence"):
+            pre_mapped[long_name] = {k: v for k, v in computed.items() if k != "sequence"}
+        if mapped := references.get("mapped_reference_sequence"):
+            post_mapped[long_name] = mapped
+    return TargetReference(name, gene_info.get("hgnc_symbol"), pre_mapped, post_mapped)
+
+
+def _mapped_date(head: Mapping[str, Any]) -> date:
+    text = head.get("mapped_date_utc") or head.get("mapped_date")
+    if text is None:
+        return datetime.now(UTC).date()
+    try:
+        return date.fromisoformat(str(text)[:10])
+    except ValueError:
+        raise _unreadable(f"its date {text!r} is not an ISO date") from None
+
+
+def _version(head: Mapping[str, Any]) -> str:
+    """The mapper's version; mappers of 2026 give it once for each target and level."""
+    versions = [head.get("dcd_mapping_version")] + [
+        mapping.get("tool_version") for mapping in head.get("target_mappings") or []
+    ]
+    return next((str(version) for version in versions if version), "unknown")
+
+
+def _unquoted(message: str) -> str:
+    """The mapper prints some errors as Python's KeyError does, in quotes."""
+    if len(message) > 1 and message[0] in "'\"" and message[-1] == message[0]:
+        return message[1:-1]
+    return message
+
+
+def _unreadable(why: str) -> ServiceError:
+    return ServiceError(
+        SERVICE,
+        f"the answer cannot be read: {why}. Look into the mapper's log before a rerun.",
+        FailureCategory.DATA_ERROR,
+    )

@@ -1,0 +1,136 @@
+"""Create a score set's variants from its uploaded files, in place of any it had."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from mavedb_audit import score_sets
+from mavedb_audit.bulk import copy_rows
+from mavedb_audit.errors import StepError
+from mavedb_audit.failures import FailureCategory
+from mavedb_audit.hooks import audited_task
+from mavedb_audit.settings import settings
+from mavedb_audit.steps import Step
+from tasks.clients.uploads import read_upload
+from tasks.upload.reading import read_table
+from tasks.upload.rules import ScoreTables, Target, validate_tables
+from tasks.upload.variants import variant_rows
+
+#: Whatever refers to the old variants, in the order in which it can go.
+_DELETE_OLD_VARIANTS = (
+    """
+    DELETE FROM gnomad_variants_mapped_variants AS link
+     USING mapped_variants AS mapped JOIN variants AS variant ON variant.id = mapped.variant_id
+     WHERE link.mapped_variant_id = mapped.id AND variant.scoreset_id = :score_set_id
+    """,
+    """
+    DELETE FROM mapped_variants_clinical_controls AS link
+     USING mapped_variants AS mapped JOIN variants AS variant ON variant.id = mapped.variant_id
+     WHERE link.mapped_variant_id = mapped.id AND variant.scoreset_id = :score_set_id
+    """,
+    """
+    DELETE FROM mapped_variants AS mapped USING variants AS variant
+     WHERE variant.id = mapped.variant_id AND variant.scoreset_id = :score_set_id
+    """,
+    "DELETE FROM variants WHERE scoreset_id = :score_set_id",
+)
+
+#: The target of the COPY that brings the rows of variants in.
+VARIANT_COLUMNS = (
+    "variants (urn, hgvs_nt, hgvs_splice, hgvs_pro, data, scoreset_id, creation_date,"
+    " modification_date)"
+)
+
+
+@audited_task
+def create_variants_for_score_set(
+    step: Step,
+    score_set_id: int,
+    updater_id: int | None,
+    scores_file_key: str | None,
+    counts_file_key: str | None,
+    score_columns_metadata: Mapping[str, Any] | None,
+    count_columns_metadata: Mapping[str, Any] | None,
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+) -> None:
+    """Validate the files by MaveDB's rules, then replace the variants in one transaction.
+
+    A file that breaks a rule leaves the old variants as they were; what is wrong with it, line by
+    line, stands in the score set's processing_errors.
+    """
+    if scores_file_key is None:
+        raise StepError(
+            "No scores file was uploaded: upload one and try again",
+            FailureCategory.VALIDATION_ERROR,
+        )
+    with step.writing() as connection:
+        score_sets.creation_began(connection, score_set_id, updater_id)
+    step.progress(0, 100, "Reading the uploaded files")
+    scores_file = PurePosixPath(scores_file_key).name
+    counts_file = PurePosixPath(counts_file_key).name if counts_file_key else None
+    scores = read_table(_content(scores_file_key), scores_file)
+    counts = (
+        read_table(_content(counts_file_key), counts_file)
+        if counts_file_key and counts_file
+        else None
+    )
+    with step.reading() as connection:
+        targets = _targets(connection, score_set_id)
+    step.progress(10, 100, f"Validating {scores.height:,} variants")
+    tables = validate_tables(
+        scores,
+        counts,
+        targets,
+        scores_file=scores_file,
+        counts_file=counts_file,
+        score_columns_metadata=score_columns_metadata,
+        count_columns_metadata=count_columns_metadata,
+    )
+    step.progress(80, 100, f"Writing {scores.height:,} variants")
+    with step.finishing() as finish:
+        finish.data["variants"] = replace_variants(finish.connection, score_set_id, tables)
+
+
+def replace_variants(connection: Connection, score_set_id: int, tables: ScoreTables) -> int:
+    """Write the tables' rows as the score set's variants, instead of those it has.
+
+    Returns their number. The score set's row stays locked until the commit, so that a publication
+    renames all of the variants or none.
+    """
+    urn, today = connection.execute(
+        text("SELECT urn, CURRENT_DATE FROM scoresets WHERE id = :id FOR UPDATE"),
+        {"id": score_set_id},
+    ).one()
+    for statement in _DELETE_OLD_VARIANTS:
+        connection.execute(text(statement), {"score_set_id": score_set_id})
+    written = copy_rows(
+        connection,
+        VARIANT_COLUMNS,
+        ((*row, score_set_id, today, today) for row in variant_rows(tables, urn)),
+    )
+    score_sets.creation_succeeded(connection, score_set_id, written, tables.dataset_columns)
+    return written
+
+
+def _content(key: str) -> bytes:
+    return read_upload(settings().upload_store_url, key, s3_endpoint_url=settings().s3_endpoint_url)
+
+
+def _targets(connection: Connection, score_set_id: int) -> list[Target]:
+    rows = connection.execute(
+        text(
+            """
+            SELECT target.name, sequence.label, sequence.sequence, sequence.sequence_type,
+                   accession.accession, coalesce(accession.is_base_editor, false) AS is_base_editor
+              FROM target_genes AS target
+              LEFT JOIN target_sequences AS sequence ON sequence.id = target.target_sequence_id
+              LEFT JOIN target_accessions AS accession ON accession.id = target.accession_id
+             WHERE target.scoreset_id = :score_set_id
+             ORDER BY target.id
+            """
+        ),
+        {"score_set_id": score_set_id},
+    )
+    return [Target(**row._mapping) for row in rows]
