@@ -1,0 +1,261 @@
+"""`make bench`: how fast the work is, each figure beside a baseline of the same run.
+
+Prints a table and writes bench.json: a list of {figure, ours, baseline, ratio, target, met, n,
+spread}. `ours` and `baseline` are medians in rows a second over n runs taken in turn; `ratio` is
+the median of the pairs' ratios and `spread` their lowest and highest.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from deployments.local import postgres, processes, stack
+from deployments.local.ports import choose
+from deployments.local.score_set import generate, synthetic_target
+from deployments.local.submission import insert_score_set
+from mavedb_audit import accounts
+from mavedb_audit.accounts import Status
+from mavedb_audit.bulk import copy_rows
+from mavedb_audit.errors import ConfigurationError
+from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.reasons import Reason, explain
+from tasks.create_variants_for_score_set import VARIANT_COLUMNS, replace_variants
+from tasks.upload.reading import read_table
+from tasks.upload.rules import ScoreTables, Target, validate_tables
+from tasks.upload.variants import variant_rows
+
+#: Variants, and codons of the target that they change.
+SIZES = {"small": (20_000, 400), "full": (100_000, 2_000)}
+RUNS = 5
+_SEED = 1
+
+Work = Callable[[Connection], None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table, and one row of bench.json."""
+
+    figure: str
+    ours: float
+    baseline: float
+    ratio: float
+    target: float
+    met: bool
+    n: int
+    spread: tuple[float, float]
+
+
+def run(size: str) -> None:
+    """Run every figure at `size`, print the table and write bench.json."""
+    if size not in SIZES:
+        raise ConfigurationError(f"SIZE is {size!r}: it must be one of {', '.join(SIZES)}")
+    variants, codons = SIZES[size]
+    with _database() as engine:
+        figures = [creation(engine, variants, codons), accounting(engine, variants)]
+    Path("bench.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2))
+    Console().print(_table(figures, variants))
+
+
+def creation(engine: Engine, variants: int, codons: int) -> Figure:
+    """From a score file's bytes to committed variants, beside a COPY of the same rows."""
+    sequence = synthetic_target(_SEED, codons)
+    scores_csv, _ = generate(_SEED, variants, sequence)
+    content = scores_csv.encode()
+    target = Target("bench", None, sequence, "dna", None, is_base_editor=False)
+    with engine.begin() as connection:
+        score_set_id = _insert_score_set(connection, "tmp:bench-creation", sequence)
+
+    def validated() -> ScoreTables:
+        return validate_tables(
+            read_table(content, "scores.csv"),
+            None,
+            [target],
+            scores_file="scores.csv",
+            counts_file=None,
+            score_columns_metadata=None,
+            count_columns_metadata=None,
+        )
+
+    def ours(connection: Connection) -> None:
+        replace_variants(connection, score_set_id, validated())
+
+    today = datetime.now(UTC).date()
+    rows = [
+        (*row, score_set_id, today, today)
+        for row in variant_rows(validated(), "tmp:bench-creation")
+    ]
+
+    def baseline(connection: Connection) -> None:
+        copy_rows(connection, VARIANT_COLUMNS, rows)
+
+    return _measure("variant creation, rows/s", engine, ours, baseline, variants, "variants", 0.1)
+
+
+def accounting(engine: Engine, variants: int) -> Figure:
+    """Statuses through the account, beside a COPY of the same rows into the same table."""
+    with engine.begin() as connection:
+        score_set_id = _insert_score_set(connection, "tmp:bench-account", "ATG")
+        connection.execute(
+            text(
+                """
+                INSERT INTO variants (urn, data, scoreset_id, creation_date, modification_date)
+                SELECT 'tmp:bench-account#' || n, '{}', :score_set_id, CURRENT_DATE, CURRENT_DATE
+                  FROM generate_series(1, :variants) AS n
+                """
+            ),
+            {"score_set_id": score_set_id, "variants": variants},
+        )
+        ids = list(
+            connection.execute(
+                text("SELECT id FROM variants WHERE scoreset_id = :id"), {"id": score_set_id}
+            ).scalars()
+        )
+        job_id = connection.execute(
+            text(
+                """
+                INSERT INTO job_runs (urn, job_type, job_function, status, priority, max_retries,
+                                      retry_count)
+                VALUES ('urn:mavedb:job-bench', 'mapped_variant_annotation',
+                        'link_gnomad_variants', 'running', 0, 0, 0) RETURNING id
+                """
+            )
+        ).scalar_one()
+    gnomad = AnnotationType.GNOMAD_ALLELE_FREQUENCY
+    identifier = {"gnomad_db_identifier": "1-12345-A-G"}
+    statuses = [
+        Status(n, data=identifier) if n % 2 else Status(n, Reason.NOT_IN_SOURCE) for n in ids
+    ]
+
+    def ours(connection: Connection) -> None:
+        accounts.write(
+            connection,
+            job_id=job_id,
+            score_set_id=score_set_id,
+            annotation_type=gnomad,
+            version="v4.1",
+            statuses=statuses,
+        )
+
+    absent = explain(Reason.NOT_IN_SOURCE)
+    rows = [
+        (n, gnomad, "v4.1", "success", None, None, json.dumps(identifier), True, job_id)
+        if n % 2
+        else (n, gnomad, "v4.1", "skipped", absent, Reason.NOT_IN_SOURCE, None, True, job_id)
+        for n in ids
+    ]
+
+    def baseline(connection: Connection) -> None:
+        copy_rows(
+            connection,
+            "variant_annotation_status (variant_id, annotation_type, version, status,"
+            " error_message, failure_category, success_data, current, job_run_id)",
+            rows,
+        )
+
+    return _measure(
+        "annotation statuses, rows/s",
+        engine,
+        ours,
+        baseline,
+        variants,
+        "variant_annotation_status",
+        0.6,
+    )
+
+
+def _measure(
+    figure: str, engine: Engine, ours: Work, baseline: Work, rows: int, table: str, target: float
+) -> Figure:
+    """Time both in turn, each on a table as empty as the other's."""
+    pairs = []
+    for _ in range(RUNS):
+        pairs.append(tuple(rows / _seconds(engine, work, table) for work in (ours, baseline)))
+    ratios = sorted(mine / plain for mine, plain in pairs)
+    ratio = statistics.median(ratios)
+    return Figure(
+        figure=figure,
+        ours=round(statistics.median(mine for mine, _ in pairs)),
+        baseline=round(statistics.median(plain for _, plain in pairs)),
+        ratio=round(ratio, 3),
+        target=target,
+        met=ratio >= target,
+        n=RUNS,
+        spread=(round(ratios[0], 3), round(ratios[-1], 3)),
+    )
+
+
+def _seconds(engine: Engine, work: Work, table: str) -> float:
+    """The time of one transaction with its commit; what it wrote is deleted after it."""
+    with engine.connect() as connection:
+        newest = connection.execute(text(f"SELECT coalesce(max(id), 0) FROM {table}")).scalar_one()
+        connection.commit()
+        began = time.perf_counter()
+        work(connection)
+        connection.commit()
+        seconds = time.perf_counter() - began
+        connection.execute(text(f"DELETE FROM {table} WHERE id > :newest"), {"newest": newest})
+        connection.commit()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"VACUUM ANALYZE {table}"))
+    return seconds
+
+
+def _insert_score_set(connection: Connection, urn: str, sequence: str) -> int:
+    score_set_id, _ = insert_score_set(
+        connection,
+        urn=urn,
+        title=urn,
+        target_name="bench",
+        sequence=sequence,
+        sequence_type="dna",
+        user="bench",
+    )
+    return score_set_id
+
+
+@contextmanager
+def _database() -> Iterator[Engine]:
+    """A durable cluster of its own with all tables."""
+    with tempfile.TemporaryDirectory(prefix="mavedb-bench-") as folder:
+        state = Path(folder)
+        processes.prepare_folder(state)
+        processes.claim(state)
+        try:
+            part, cluster = postgres.start(state, choose(state, ["postgres"])["postgres"])
+            postgres.wait(part, cluster)
+            postgres.create_databases(cluster, ["mavedb"])
+            migrations = stack.migrate(state, {"DATABASE_URL": cluster.url("mavedb")})
+            processes.wait_for_success(state, migrations, within_seconds=60)
+            engine = create_engine(cluster.url("mavedb", "postgresql+psycopg"))
+            yield engine
+            engine.dispose()
+        finally:
+            processes.stop(state)
+
+
+def _table(figures: Sequence[Figure], variants: int) -> Table:
+    table = Table(title=f"{variants:,} variants, medians of {RUNS} pairs of runs")
+    for heading in ("figure", "ours", "baseline", "ratio", "lowest-highest", "target", "met"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for row in figures:
+        table.add_row(
+            row.figure,
+            f"{row.ours:,.0f}",
+            f"{row.baseline:,.0f}",
+            f"{row.ratio:.2f}",
+            f"{row.spread[0]:.2f}-{row.spread[1]:.2f}",
+            f"{row.target:.2f}",
+            "yes" if row.met else "no",
+        )
+    return table

@@ -1,0 +1,138 @@
+"""The demo: one score set, from its submission to the account of every variant."""
+
+import json
+import os
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from mavedb_audit.database import engine
+from rich.console import Console
+
+from deployments.local import account, processes, progress, score_set, stack
+from deployments.local.stack import Stack
+from deployments.local.submission import (
+    Submission,
+    SubmissionError,
+    insert_score_set,
+    read_export,
+    submit,
+    upload,
+)
+
+_SEED = 20_180_912
+_VARIANTS = 1_500
+_CURATOR = "demo-curator"
+
+
+def run(
+    state: Path, scores: Path | None, counts: Path | None, target: Path | None, keep: bool
+) -> int:
+    """Run the demo and return its exit code: 0 when the pipeline succeeded, at least in part."""
+    console = Console()
+    submission = _submission(scores, counts, target)
+    console.print(
+        f"Starting PostgreSQL, Valkey, the simulators, Prefect and our service in {state}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    began = time.monotonic()
+    with stack.running(state) as running:
+        console.print(f"All parts are up after {time.monotonic() - began:.0f} s.")
+        # What of ours runs in this process takes the same settings as every part.
+        os.environ.update(running.env)
+        succeeded = _submit_and_watch(running, submission, console)
+        if keep:
+            stack.keep(running)
+            console.print(
+                f"Everything stays up until `make demo-stop STATE={state}`. For our command line, "
+                f"`prefect` and `psql`: set -a; . {state}/env; set +a",
+                soft_wrap=True,
+                highlight=False,
+            )
+        else:
+            console.print("Stopping everything. With KEEP=1 it stays up, to look around in.")
+    return 0 if succeeded else 1
+
+
+def _submission(scores: Path | None, counts: Path | None, target: Path | None) -> Submission:
+    if scores is None:
+        if counts or target:
+            raise SubmissionError(
+                "COUNTS and TARGET go with SCORES: give the score file too, or none of them."
+            )
+        scores_csv, counts_csv = score_set.generate(_SEED, _VARIANTS, score_set.BRCA1_RING)
+        return Submission(
+            urn=f"tmp:{uuid4()}",
+            title="BRCA1 RING domain, generated",
+            target_name="BRCA1",
+            sequence=score_set.BRCA1_RING,
+            sequence_type="dna",
+            scores_csv=scores_csv.encode(),
+            counts_csv=counts_csv.encode(),
+        )
+    if target is None:
+        raise SubmissionError(
+            "SCORES needs TARGET: a FASTA file with the sequence that the variants are written "
+            "against."
+        )
+    return read_export(scores, counts, target)
+
+
+def _submit_and_watch(running: Stack, submission: Submission, console: Console) -> bool:
+    """Whether the pipeline succeeded, at least in part. Prints all that there is to know."""
+    with engine().begin() as connection:
+        score_set_id, user_id = insert_score_set(
+            connection,
+            urn=submission.urn,
+            title=submission.title,
+            target_name=submission.target_name,
+            sequence=submission.sequence,
+            sequence_type=submission.sequence_type,
+            user=_CURATOR,
+        )
+    scores_key, counts_key = upload(
+        running.env["UPLOAD_STORE_URL"],
+        score_set_id,
+        user_id,
+        submission.scores_csv,
+        submission.counts_csv,
+    )
+    with engine().begin() as connection:
+        planned = submit(connection, score_set_id, user_id, scores_key, counts_key)
+    _write_addresses(running, submission.urn, planned.pipeline_urn)
+    console.print(
+        f"Submitted {submission.urn} ({submission.title}); requested {planned.pipeline_urn}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    began = time.monotonic()
+    status = progress.follow(
+        engine(), planned.pipeline_id, console, lambda: processes.check_all_alive(running.state)
+    )
+    console.print(f"The pipeline ended {status} after {time.monotonic() - began:.0f} s.")
+    if status == "failed":
+        account.show_failure(engine(), score_set_id, planned.pipeline_id, console)
+    account.show_account(
+        engine(), score_set_id, planned.pipeline_id, running.prefect_ui_url, console
+    )
+    return status in ("succeeded", "partial")
+
+
+def _write_addresses(running: Stack, score_set_urn: str, pipeline_urn: str) -> None:
+    """STATE/demo.json, for scripts. It holds the database's password."""
+    file = running.state / "demo.json"
+    file.touch(mode=0o600)
+    file.write_text(
+        json.dumps(
+            {
+                "database_url": running.database_url,
+                "prefect_api_url": running.prefect_api_url,
+                "prefect_ui_url": running.prefect_ui_url,
+                "score_set_urn": score_set_urn,
+                "pipeline_urn": pipeline_urn,
+            },
+            indent=1,
+        )
+        + "\n"
+    )

@@ -1,0 +1,267 @@
+"""The whole deployment on loopback, in one state folder, as child processes of this one."""
+
+import json
+import re
+import secrets
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from deployments.local import postgres, processes, valkey
+from deployments.local.ports import LOOPBACK, choose
+from deployments.local.processes import Part
+from mavedb_audit.errors import MaveDBAuditError
+from mavedb_audit.trigger import REQUESTS_CHANNEL
+
+PROJECT = Path(__file__).resolve().parents[2]
+WORK_POOL = "mavedb"
+_PORTS = ("postgres", "valkey", "prefect", "mapper", "clingen")
+_RETRY_DELAYS_SECONDS = (2.0, 5.0, 10.0)
+_PREFECT = (sys.executable, "-m", "prefect")
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_COLORS": "false",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+}
+
+
+class AlreadyRunningError(MaveDBAuditError):
+    """A stack of this state folder runs already."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything of a running stack is.
+
+    `env` is what our command line, `prefect` and `psql` need, as written to STATE/env. The
+    simulators' addresses take switches under /simulator. The mapper's simulator replays what lies
+    in `mapper_answers`, one file a score set, called by its URN with _ for : and .json or .json.gz.
+    """
+
+    state: Path
+    env: Mapping[str, str]
+    database_url: str
+    prefect_api_url: str
+    prefect_ui_url: str
+    mapper_url: str
+    clingen_url: str
+    mapper_answers: Path
+
+
+@contextmanager
+def running(
+    state: Path,
+    *,
+    durable: bool = True,
+    retry_delays_seconds: Sequence[float] = _RETRY_DELAYS_SECONDS,
+) -> Iterator[Stack]:
+    """A stack that is stopped at the end, unless `keep` was called on it, whatever happens."""
+    state = state.resolve()
+    if processes.is_running(state):
+        raise AlreadyRunningError(
+            f"The stack in {state} is running already. Stop it with `make demo-stop`, with the "
+            "same STATE, or use another STATE."
+        )
+    processes.stop(state)  # what a killed supervisor may have left
+    processes.prepare_folder(state)
+    processes.claim(state)
+    try:
+        yield _start_all(state, durable, retry_delays_seconds)
+    finally:
+        if not processes.is_kept(state):
+            stop(state)
+
+
+def keep(stack: Stack) -> None:
+    """Let the stack run on after this process has ended."""
+    processes.keep(stack.state)
+
+
+def stop(state: Path) -> list[str]:
+    """End every process of the stack in `state`, whoever started it. Gives the parts' names."""
+    return processes.stop(state.resolve())
+
+
+def _start_all(state: Path, durable: bool, retry_delays_seconds: Sequence[float]) -> Stack:
+    ports = choose(state, _PORTS)
+    database, cluster = postgres.start(state, ports["postgres"], durable=durable)
+    cache = valkey.start(state, ports["valkey"])
+    stack = _describe(state, ports, cluster, retry_delays_seconds)
+    _write_env(state, stack.env)
+    postgres.wait(database, cluster)
+    postgres.create_databases(cluster, ("mavedb", "prefect", "gnomad"))
+
+    server = _start_prefect_server(stack, ports["prefect"], cluster)
+    migrations = migrate(state, stack.env)
+    simulators = _start_simulators(stack, ports)
+    valkey.wait(cache, ports["valkey"])
+    processes.wait_for_success(state, migrations, within_seconds=60)
+    audit = _start(stack, "audit", [_script("mavedb-audit"), "serve"])
+
+    # Without the caller's proxies: all of this is on loopback.
+    with httpx.Client(trust_env=False, timeout=5) as http:
+        _wait_for_http(http, server, f"{stack.prefect_api_url}/health", within_seconds=120)
+        _create_work_pool(http, stack)
+        deploy = _start(stack, "deploy", [*_PREFECT, "--no-prompt", "deploy", "--all"])
+        name = f"local-{secrets.token_hex(4)}"
+        worker = _start(
+            stack,
+            "worker",
+            [*_PREFECT, *f"worker start --type process --pool {WORK_POOL} --name {name}".split()],
+        )
+        for url in (stack.mapper_url, stack.clingen_url):
+            _wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
+        processes.wait_until(audit, lambda: _is_audit_listening(stack), within_seconds=60)
+        processes.wait_for_success(state, deploy, within_seconds=90)
+        processes.wait_until(
+            worker, lambda: _is_worker_online(http, stack, name), within_seconds=60
+        )
+    return stack
+
+
+def migrate(state: Path, env: Mapping[str, str]) -> Part:
+    """Start making all tables, MaveDB's too, in the empty database of `env`."""
+    command = ["-m", "alembic", "-x", "standalone=true", "upgrade", "head"]
+    return processes.start(state, "migrations", [sys.executable, *command], env, folder=PROJECT)
+
+
+def _describe(
+    state: Path,
+    ports: Mapping[str, int],
+    cluster: postgres.Cluster,
+    retry_delays_seconds: Sequence[float],
+) -> Stack:
+    prefect_url = f"http://{LOOPBACK}:{ports['prefect']}"
+    mapper_url = f"http://{LOOPBACK}:{ports['mapper']}"
+    clingen_url = f"http://{LOOPBACK}:{ports['clingen']}"
+    env = {
+        "DATABASE_URL": cluster.url("mavedb"),
+        "DB_HOST": LOOPBACK,
+        "DB_PORT": str(cluster.port),
+        "DB_DATABASE_NAME": "mavedb",
+        "DB_USERNAME": postgres.SUPERUSER,
+        "DB_PASSWORD": cluster.password,
+        "PGHOST": LOOPBACK,
+        "PGPORT": str(cluster.port),
+        "PGUSER": postgres.SUPERUSER,
+        "PGPASSWORD": cluster.password,
+        "PGDATABASE": "mavedb",
+        "PREFECT_API_URL": f"{prefect_url}/api",
+        "PREFECT_HOME": str(state / "prefect"),
+        "REDIS_IP": LOOPBACK,
+        "REDIS_PORT": str(ports["valkey"]),
+        "REDIS_SSL": "false",
+        "UPLOAD_STORE_URL": (state / "uploads").as_uri(),
+        "DCD_MAPPING_URL": mapper_url,
+        "CLIN_GEN_SUBMISSION_ENABLED": "true",
+        "CAR_SUBMISSION_ENDPOINT": clingen_url,
+        "GENBOREE_ACCOUNT_NAME": "local",
+        "GENBOREE_ACCOUNT_PASSWORD": "local",
+        "GNOMAD_DATABASE_URL": cluster.url("gnomad", "postgresql+psycopg"),
+        "GNOMAD_DATA_VERSION": "v4.1",
+        "STEP_RETRY_DELAYS_SECONDS": json.dumps(list(retry_delays_seconds), separators=(",", ":")),
+    }
+    return Stack(
+        state=state,
+        env=env,
+        database_url=env["DATABASE_URL"],
+        prefect_api_url=env["PREFECT_API_URL"],
+        prefect_ui_url=prefect_url,
+        mapper_url=mapper_url,
+        clingen_url=clingen_url,
+        mapper_answers=state / "mapper-answers",
+    )
+
+
+def _write_env(state: Path, env: Mapping[str, str]) -> None:
+    """STATE/env, for `set -a; . STATE/env; set +a`."""
+    file = state / "env"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{name}={_for_shell(value)}\n" for name, value in env.items()))
+
+
+def _for_shell(value: str) -> str:
+    # In an assignment the shell leaves brackets and commas alone, so JSON lists stay readable.
+    return value if re.fullmatch(r"[\w@%+=:,./\[\]-]*", value) else shlex.quote(value)
+
+
+def _start_prefect_server(stack: Stack, port: int, cluster: postgres.Cluster) -> Part:
+    return _start(
+        stack,
+        "prefect",
+        [*_PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)],
+        {
+            "PREFECT_API_DATABASE_CONNECTION_URL": cluster.url("prefect", "postgresql+asyncpg"),
+            "PREFECT_UI_API_URL": stack.prefect_api_url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        },
+    )
+
+
+def _start_simulators(stack: Stack, ports: Mapping[str, int]) -> Part:
+    stack.mapper_answers.mkdir(exist_ok=True)
+    return _start(
+        stack,
+        "simulators",
+        [
+            *(sys.executable, "-m", "deployments.local.simulators"),
+            *("--mapper-port", str(ports["mapper"]), "--clingen-port", str(ports["clingen"])),
+            *("--mapper-answers", stack.mapper_answers),
+        ],
+    )
+
+
+def _start(
+    stack: Stack, name: str, command: Sequence[str | Path], own: Mapping[str, str] | None = None
+) -> Part:
+    """Start a part in the project's folder, with the stack's settings and with its `own`."""
+    return processes.start(
+        stack.state, name, command, {**stack.env, **_QUIET, **(own or {})}, folder=PROJECT
+    )
+
+
+def _script(name: str) -> Path:
+    """A command that was installed beside the running Python."""
+    return Path(sys.executable).with_name(name)
+
+
+def _wait_for_http(http: httpx.Client, part: Part, url: str, *, within_seconds: float) -> None:
+    def answers() -> bool:
+        try:
+            return http.get(url).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    processes.wait_until(part, answers, within_seconds=within_seconds)
+
+
+def _create_work_pool(http: httpx.Client, stack: Stack) -> None:
+    """Make the pool, once. Its worker completes it with the template of its type."""
+    answer = http.post(
+        f"{stack.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"}
+    )
+    if answer.status_code != httpx.codes.CONFLICT:
+        answer.raise_for_status()
+
+
+def _is_worker_online(http: httpx.Client, stack: Stack, name: str) -> bool:
+    answer = http.post(f"{stack.prefect_api_url}/work_pools/{WORK_POOL}/workers/filter", json={})
+    workers: list[dict[str, Any]] = answer.raise_for_status().json()
+    return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in workers)
+
+
+def _is_audit_listening(stack: Stack) -> bool:
+    with psycopg.connect(stack.database_url, connect_timeout=5) as connection:
+        row = connection.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query = %s",
+            [f"LISTEN {REQUESTS_CHANNEL}"],
+        ).fetchone()
+    return row is not None

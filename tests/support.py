@@ -1,0 +1,209 @@
+"""What the tests do as MaveDB's API, a curator and a maintainer do: submit, wait, ask SQL."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import Engine, Row, create_engine, text
+
+from deployments.local.score_set import BRCA1_RING, generate
+from deployments.local.stack import Stack
+from deployments.local.submission import insert_score_set, submit, upload
+from mavedb_audit.trigger import request_pipeline
+
+TERMINAL = {"succeeded", "failed", "cancelled", "partial"}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A score set whose pipeline was asked for."""
+
+    score_set_id: int
+    score_set_urn: str
+    user_id: int
+    pipeline_id: int
+    pipeline_urn: str
+
+
+@dataclass(frozen=True)
+class MaveDB:
+    """MaveDB as its tests see it: its database, and the deployment that works on it."""
+
+    stack: Stack
+    engine: Engine
+
+    def rows(self, sql: str, **params: Any) -> list[Row[Any]]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(sql), params))
+
+    def value(self, sql: str, **params: Any) -> Any:
+        return self.rows(sql, **params)[0][0]
+
+    def execute(self, sql: str, **params: Any) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(text(sql), params)
+
+    def submit(
+        self,
+        scores: str | bytes,
+        counts: str | bytes | None = None,
+        *,
+        target: str = BRCA1_RING,
+        sequence_type: str = "dna",
+        urn: str | None = None,
+    ) -> Submitted:
+        """Upload the files for a score set, a new one unless `urn` is there already."""
+        urn = urn or f"tmp:{uuid4()}"
+        with self.engine.begin() as connection:
+            score_set_id, user_id = insert_score_set(
+                connection,
+                urn=urn,
+                title=urn,
+                target_name="BRCA1",
+                sequence=target,
+                sequence_type=sequence_type,
+                user="curator",
+            )
+            keys = upload(
+                self.stack.env["UPLOAD_STORE_URL"],
+                score_set_id,
+                user_id,
+                _bytes(scores),
+                None if counts is None else _bytes(counts),
+            )
+            planned = submit(connection, score_set_id, user_id, *keys)
+        return Submitted(score_set_id, urn, user_id, planned.pipeline_id, planned.pipeline_urn)
+
+    def request(self, name: str, submitted: Submitted) -> Submitted:
+        """Ask for another pipeline of the same score set."""
+        with self.engine.begin() as connection:
+            planned = request_pipeline(
+                connection,
+                name,
+                {"score_set_id": submitted.score_set_id, "updater_id": submitted.user_id},
+                submitted.user_id,
+                uuid4().hex,
+            )
+        return Submitted(
+            submitted.score_set_id,
+            submitted.score_set_urn,
+            submitted.user_id,
+            planned.pipeline_id,
+            planned.pipeline_urn,
+        )
+
+    def wait_for(self, submitted: Submitted, *, within_seconds: float = 90) -> str:
+        """The pipeline's status, once it is terminal and Prefect has ended its flow run, too."""
+        status: str = wait_until(lambda: self._ended(submitted), within_seconds=within_seconds)
+        return status
+
+    def _ended(self, submitted: Submitted) -> str | None:
+        status: str = self.value(
+            "SELECT status FROM pipelines WHERE id = :id", id=submitted.pipeline_id
+        )
+        if status not in TERMINAL:
+            return None
+        return status if self.flow_run(submitted)["state_type"] in FINAL else None
+
+    def flow_run(self, submitted: Submitted) -> Mapping[str, Any]:
+        """What Prefect knows of the pipeline's flow run."""
+        flow_run_id = self.value(
+            "SELECT run_id FROM prefect_runs WHERE pipeline_id = :id AND kind = 'flow'",
+            id=submitted.pipeline_id,
+        )
+        return self.prefect("GET", f"flow_runs/{flow_run_id}")
+
+    def task_runs(self, submitted: Submitted) -> list[Mapping[str, Any]]:
+        """What Prefect knows of its task runs."""
+        flow_run_id = self.flow_run(submitted)["id"]
+        only_its = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
+        runs: list[Mapping[str, Any]] = self.prefect("POST", "task_runs/filter", only_its)
+        return runs
+
+    def prefect(self, method: str, path: str, body: Any = None) -> Any:
+        response = httpx.request(method, f"{self.stack.prefect_api_url}/{path}", json=body)
+        return response.raise_for_status().json()
+
+    def jobs(self, submitted: Submitted) -> dict[str, Row[Any]]:
+        """The pipeline's jobs by key."""
+        rows = self.rows(
+            """
+            SELECT planned.job_key, job.* FROM job_runs AS job
+              JOIN planned_jobs AS planned ON planned.job_id = job.id
+             WHERE job.pipeline_id = :id ORDER BY job.id
+            """,
+            id=submitted.pipeline_id,
+        )
+        return {row.job_key: row for row in rows}
+
+    def account(self, submitted: Submitted) -> dict[tuple[str, str, str | None], int]:
+        """(annotation type, status, reason) -> number of variants, of the current rows."""
+        rows = self.rows(
+            """
+            SELECT annotation_type, status.status, failure_category, count(*)
+              FROM variant_annotation_status AS status
+              JOIN variants ON variants.id = status.variant_id
+             WHERE variants.scoreset_id = :id AND status.current GROUP BY 1, 2, 3
+            """,
+            id=submitted.score_set_id,
+        )
+        return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+    def assert_every_variant_is_accounted_for(self, submitted: Submitted) -> None:
+        """One current row for each variant and each annotation type of the main job's plan."""
+        holes = self.rows(
+            """
+            SELECT variants.urn, owed.type, count(status.id)
+              FROM variants
+             CROSS JOIN (VALUES ('vrs_mapping'), ('clingen_allele_id'),
+                                ('gnomad_allele_frequency')) AS owed (type)
+              LEFT JOIN variant_annotation_status AS status
+                ON status.variant_id = variants.id AND status.annotation_type = owed.type
+               AND status.current
+             WHERE variants.scoreset_id = :id
+             GROUP BY 1, 2 HAVING count(status.id) <> 1 LIMIT 5
+            """,
+            id=submitted.score_set_id,
+        )
+        assert holes == []
+
+    @contextmanager
+    def fault(self, simulator_url: str, kind: str, **more: Any) -> Iterator[None]:
+        """A simulator that misbehaves meanwhile."""
+        httpx.post(
+            f"{simulator_url}/simulator/faults", json={"kind": kind, **more}
+        ).raise_for_status()
+        try:
+            yield
+        finally:
+            httpx.delete(f"{simulator_url}/simulator/faults").raise_for_status()
+
+
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def mavedb_of(stack: Stack) -> MaveDB:
+    url = stack.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return MaveDB(stack, create_engine(url))
+
+
+def brca1(variants: int, seed: int = 1) -> tuple[str, str]:
+    """Scores and counts of so many variants of the demo's target."""
+    return generate(seed, variants, BRCA1_RING)
+
+
+def wait_until(condition: Any, *, within_seconds: float) -> Any:
+    """The first true value of `condition`, asked again and again; fails when it comes too late."""
+    deadline = time.monotonic() + within_seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_seconds:g} seconds"
+        time.sleep(0.1)
+    return value
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.encode()
