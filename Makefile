@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test
+.PHONY: install check test bench demo demo-stop
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -17,5 +17,16 @@ check: install ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: install ## every test that needs nothing from outside this folder
+test: install ## every test; those on captured data where it is at hand
 	$(BIN)/pytest
+
+bench: install ## speed beside a baseline of the same run; SIZE=small or full
+	$(BIN)/python -m deployments.local bench
+
+# SCORES=file.csv [COUNTS=file.csv] TARGET=file.fasta runs a real export; KEEP=1 leaves all up;
+# STATE=folder holds everything, .demo by default.
+demo: install ## one score set from its upload to the account of every variant
+	$(BIN)/python -m deployments.local demo
+
+demo-stop: ## end what `make demo KEEP=1` left up, with the same STATE
+	$(BIN)/python -m deployments.local stop

@@ -139,10 +139,10 @@ def test_batches_add_up_and_report_how_far_they_are(registry: Registry) -> None:
     done: list[int] = []
     hgvs = [*coding(65), "", *coding(10)]
 
-    outcomes = registry.register(hgvs, batch_size=30, on_batch=done.append)
+    outcomes = registry.register(hgvs, batch_size=35, on_batch=done.append)
 
     assert set(outcomes) == {*coding(65), ""}
-    assert done == [31, 61, 66]
+    assert done == [36, 66]
     assert outcomes == registry.register(hgvs), "registering again must give the same ids"
     told = dict(registry.told)
     assert told == {h: o.allele_id for h, o in outcomes.items() if isinstance(o, Registered)}
