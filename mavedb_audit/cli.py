@@ -33,9 +33,17 @@ def serve() -> None:
 
     Several may run, on any host: each request goes out once.
     """
+    from prefect.settings import PREFECT_API_URL
+
     from mavedb_audit.database import check_schema, connect
     from mavedb_audit.dispatcher import dispatch_until
 
+    if PREFECT_API_URL.value() is None:
+        # Prefect would start a server of its own, where nobody looks for the flow runs.
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set: it must be the API of the Prefect server, such as"
+            " http://prefect:4200/api"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with connect() as connection:
@@ -89,7 +97,9 @@ def main() -> None:
     try:
         app()
     except MaveDBAuditError as error:
-        messages.print(f"mavedb-audit: {error}", style="red", highlight=False, markup=False)
+        messages.print(
+            f"mavedb-audit: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         sys.exit(_exit_code(error))
 
 

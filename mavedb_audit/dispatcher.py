@@ -105,7 +105,7 @@ def _take(connection: Connection) -> Request | None:
                   FROM planned_jobs JOIN scoresets ON scoresets.id = planned_jobs.score_set_id
                  WHERE planned_jobs.pipeline_id = pipeline.id LIMIT 1
               ) AS score_set ON true
-             WHERE request.dispatched_at IS NULL AND request.next_dispatch_at <= now()
+             WHERE request.dispatched_at IS NULL AND request.next_dispatch_at <= clock_timestamp()
              ORDER BY request.next_dispatch_at, request.id
              LIMIT 1 FOR UPDATE OF request SKIP LOCKED
             """
@@ -119,7 +119,7 @@ def _settle(connection: Connection, request: Request, flow_run_id: UUID) -> None
         text(
             """
             UPDATE pipeline_requests
-               SET dispatched_at = now(), flow_run_id = :flow_run_id, last_error = NULL,
+               SET dispatched_at = clock_timestamp(), flow_run_id = :flow_run_id, last_error = NULL,
                    dispatch_count = dispatch_count + 1
              WHERE id = :id
             """
@@ -134,7 +134,7 @@ def _put_off(connection: Connection, request: Request, cause: str) -> None:
             """
             UPDATE pipeline_requests
                SET last_error = :cause, dispatch_count = dispatch_count + 1,
-                   next_dispatch_at = now()
+                   next_dispatch_at = clock_timestamp()
                        + least(60, power(2, least(dispatch_count, 6))) * interval '1 second'
              WHERE id = :id
             """

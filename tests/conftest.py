@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +16,7 @@ from deployments.local import stack as local_stack
 from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
 from deployments.local.stack import Stack
+from mavedb_audit.database import engine
 from mavedb_audit.settings import Settings, settings
 
 _DRIVER = "postgresql+psycopg"
@@ -73,6 +74,23 @@ def domain_database(postgres: Cluster, _migrated_database: str) -> Iterator[str]
     """The SQLAlchemy URL of a database with MaveDB's tables and ours, all empty."""
     with _database(postgres, _migrated_database) as url:
         yield url
+
+
+@pytest.fixture
+def use_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes this process connect to a URL, as if it had started with it."""
+
+    def forget() -> None:
+        settings.cache_clear()
+        engine.cache_clear()
+
+    def use(url: str) -> None:
+        monkeypatch.setenv("DATABASE_URL", url)
+        forget()
+
+    yield use
+    monkeypatch.undo()
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -8,24 +8,6 @@ from sqlalchemy.exc import OperationalError
 
 from mavedb_audit.database import check_schema, connect, engine
 from mavedb_audit.errors import ConfigurationError, DatabaseUnreachableError, SchemaError
-from mavedb_audit.settings import settings
-
-
-@pytest.fixture
-def use_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Makes this process connect to a URL, as if it had started with it."""
-
-    def forget() -> None:
-        settings.cache_clear()
-        engine.cache_clear()
-
-    def use(url: str) -> None:
-        monkeypatch.setenv("DATABASE_URL", url)
-        forget()
-
-    yield use
-    monkeypatch.undo()
-    forget()
 
 
 @pytest.fixture
