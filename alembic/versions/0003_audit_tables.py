@@ -44,7 +44,6 @@ def downgrade() -> None:
     for table in (
         "pipeline_requests",
         "planned_jobs",
-        "job_metrics",
         "job_attempts",
         "prefect_transitions",
         "prefect_runs",
@@ -150,21 +149,6 @@ def create_attempts() -> None:
         ),
         sa.UniqueConstraint("job_id", "attempt"),
         sa.UniqueConstraint("task_run_id", "run_count"),
-    )
-    op.create_table(
-        "job_metrics",
-        sa.Column(
-            "attempt_id",
-            sa.BigInteger,
-            reference("job_attempts.id", "CASCADE"),
-            primary_key=True,
-        ),
-        sa.Column("wall_seconds", sa.Double),
-        sa.Column("cpu_seconds", sa.Double),
-        sa.Column("peak_memory_bytes", sa.BigInteger),
-        sa.Column("rows_written", sa.BigInteger),
-        sa.Column("http_requests", sa.Integer),
-        sa.Column("cache_hits", sa.Integer),
     )
 
 

@@ -285,22 +285,6 @@ class JobAttempt(Base):
     failure_category: Mapped[str | None] = mapped_column(String(100))
 
 
-class JobMetrics(Base):
-    """What an attempt took and did. Null: not measured."""
-
-    __tablename__ = "job_metrics"
-
-    attempt_id: Mapped[int] = mapped_column(
-        ForeignKey("job_attempts.id", ondelete="CASCADE"), primary_key=True
-    )
-    wall_seconds: Mapped[float | None]
-    cpu_seconds: Mapped[float | None]
-    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    rows_written: Mapped[int | None] = mapped_column(BigInteger)
-    http_requests: Mapped[int | None]
-    cache_hits: Mapped[int | None]
-
-
 class PipelineRequest(Base):
     """A pipeline that was asked for, until and after the dispatcher took it to Prefect."""
 
@@ -336,7 +320,6 @@ OUR_TABLES = frozenset(
         PrefectRun,
         PrefectTransition,
         JobAttempt,
-        JobMetrics,
         PipelineRequest,
     )
 )
