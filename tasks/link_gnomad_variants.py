@@ -40,7 +40,8 @@ _INSERT_RECORDS = """
             faf95_max, faf95_max_ancestry, creation_date, modification_date)
     SELECT DISTINCT ON (record.identifier)
            'gnomAD', record.identifier, CAST(:version AS varchar), record.allele_count,
-           record.allele_number, record.allele_frequency, record.faf95_max, record.faf95_max_ancestry,
+           record.allele_number, record.allele_frequency, record.faf95_max,
+           record.faf95_max_ancestry,
            CURRENT_DATE, CURRENT_DATE
       FROM gnomad_record AS record
      WHERE NOT EXISTS (
