@@ -1,5 +1,6 @@
 """The local deployment: everything on loopback, in one folder, without root or Docker."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ app = App(name="deployments.local", help=__doc__)
 
 State = Annotated[Path, Parameter(env_var="STATE", help="The folder that holds everything.")]
 _DEFAULT_STATE = Path(".demo")
+_VARIABLES = ("STATE", "SCORES", "COUNTS", "TARGET", "KEEP", "SIZE")
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -56,6 +58,17 @@ def stop(*, state: State = _DEFAULT_STATE) -> int:
     return 0
 
 
+@app.command
+def bench(
+    *,
+    size: Annotated[str, Parameter(env_var="SIZE", help="small or full.")] = "small",
+) -> None:
+    """Measure how fast the work is, each figure beside a baseline of the same run."""
+    from deployments.local.bench import run
+
+    run(size)
+
+
 def _end(received: int, _frame: FrameType | None) -> None:
     """Leave as after an error, so that all that was started is stopped: which takes seconds."""
     for ending in _ENDINGS:
@@ -67,6 +80,9 @@ def main() -> None:
     """The entry point: a mistake that a person can mend is one message, without a traceback."""
     for ending in _ENDINGS:
         signal.signal(ending, _end)
+    for name in _VARIABLES:
+        if os.environ.get(name) == "":  # as good as not given
+            del os.environ[name]
     try:
         sys.exit(app())
     except MaveDBAuditError as error:

@@ -29,7 +29,7 @@ def show_account(
         ).scalar_one()
     if counts:
         console.print(_account(counts, score_set["num_variants"]))
-        _print_examples(examples, console)
+        _print_examples(counts, examples, console)
     console.print(
         f"Score set {score_set['urn']}: {score_set['num_variants']} variants, "
         f"processing {score_set['processing_state']}, mapping {score_set['mapping_state']}",
@@ -120,7 +120,7 @@ def _examples(connection: Connection, score_set_id: int) -> Sequence[Any]:
               FROM (
                 SELECT status.annotation_type, status.failure_category, variants.urn,
                        coalesce(variants.hgvs_nt, variants.hgvs_pro) AS hgvs,
-                       status.error_message, status.job_run_id,
+                       status.error_message,
                        row_number() OVER (
                          PARTITION BY status.annotation_type, status.failure_category
                          ORDER BY variants.id) AS n
@@ -130,7 +130,7 @@ def _examples(connection: Connection, score_set_id: int) -> Sequence[Any]:
                    AND status.status <> 'success'
               ) AS numbered
              WHERE n <= :examples
-             ORDER BY job_run_id, annotation_type, failure_category, n
+             ORDER BY n
             """
         ),
         {"id": score_set_id, "examples": _EXAMPLES_PER_REASON},
@@ -139,41 +139,41 @@ def _examples(connection: Connection, score_set_id: int) -> Sequence[Any]:
 
 def _account(counts: Sequence[Any], variants: int) -> Table:
     table = Table(title=f"The account of {variants} variants", title_justify="left")
-    for heading in ("annotation", "status", "reason", "what it means"):
-        table.add_column(heading)
-    table.add_column("variants", justify="right")
+    for heading in ("annotation", "version", "status"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    table.add_column("variants", justify="right", min_width=len("variants"))
     before = None
     for row in counts:
-        name = f"{row.annotation_type} {row.version}" if row.version else row.annotation_type
-        if before not in (None, name):
+        annotation = (row.annotation_type, row.version)
+        if before not in (None, annotation):
             table.add_section()
+        shown = ("", "") if annotation == before else (row.annotation_type, row.version or "")
         table.add_row(
-            name if name != before else "",
-            styled(row.status),
-            row.failure_category or _NO_REASON,
-            _meaning(row.failure_category),
-            str(row.variants),
+            *shown, styled(row.status), row.failure_category or _NO_REASON, str(row.variants)
         )
-        before = name
+        before = annotation
     return table
 
 
-def _print_examples(examples: Sequence[Any], console: Console) -> None:
-    before = None
-    for row in examples:
-        reason = (row.annotation_type, row.failure_category)
-        if reason != before:
-            console.print(
-                f"{row.annotation_type}, {row.failure_category or _NO_REASON}:", style="bold"
-            )
-            before = reason
-        console.print(
-            f"  {row.urn}  {row.hgvs}  {row.error_message}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def _meaning(reason: str | None) -> str:
-    return MEANINGS[Reason(reason)].hint if reason in set(Reason) else ""
+def _print_examples(counts: Sequence[Any], examples: Sequence[Any], console: Console) -> None:
+    """For each reason what it means, what to do, and some variants with the service's words."""
+    for row in counts:
+        if row.status == "success":
+            continue
+        meaning = MEANINGS[Reason(row.failure_category)]
+        console.print(f"\n{row.annotation_type}, {row.failure_category}", style="bold")
+        console.print(f"{meaning.sentence} {meaning.hint}")
+        for example in examples:
+            if (example.annotation_type, example.failure_category) == (
+                row.annotation_type,
+                row.failure_category,
+            ):
+                words = example.error_message.removeprefix(meaning.sentence).strip()
+                console.print(
+                    f"  {example.urn}  {example.hgvs}  {words}".rstrip(),
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    console.print()

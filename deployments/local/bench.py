@@ -99,7 +99,7 @@ def creation(engine: Engine, variants: int, codons: int) -> Figure:
     def baseline(connection: Connection) -> None:
         copy_rows(connection, VARIANT_COLUMNS, rows)
 
-    return _measure("variant creation, rows/s", engine, ours, baseline, variants, "variants", 0.1)
+    return _measure("variant creation, rows/s", engine, ours, baseline, variants, "variants", 0.15)
 
 
 def accounting(engine: Engine, variants: int) -> Figure:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from mavedb_audit.database import engine
 from rich.console import Console
 
 from deployments.local import account, processes, progress, score_set, stack
@@ -19,10 +18,12 @@ from deployments.local.submission import (
     submit,
     upload,
 )
+from mavedb_audit.database import engine
 
 _SEED = 20_180_912
 _VARIANTS = 1_500
 _CURATOR = "demo-curator"
+_WIDTH_IN_A_FILE = 100
 
 
 def run(
@@ -30,6 +31,8 @@ def run(
 ) -> int:
     """Run the demo and return its exit code: 0 when the pipeline succeeded, at least in part."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_IN_A_FILE)
     submission = _submission(scores, counts, target)
     console.print(
         f"Starting PostgreSQL, Valkey, the simulators, Prefect and our service in {state}",

@@ -57,6 +57,10 @@ def start(state: Path, port: int, *, durable: bool = True) -> tuple[Part, Cluste
     cluster = Cluster(port, _password(state))
     if not (data / "PG_VERSION").exists():
         _initialize(state, data, cluster.password, user)
+    lock = data / "postmaster.pid"
+    if lock.exists():
+        # A killed server's pid must be gone: otherwise the new one takes it for alive.
+        processes.wait_for_burial(int(lock.read_text().split()[0]))
     settings = {**_SETTINGS, "port": str(port), **({} if durable else _NOT_DURABLE)}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     part = processes.start(

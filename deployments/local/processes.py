@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 10.0
 _LOG_LINES_SHOWN = 15
 #: What a child needs of its caller's environment; settings come from the deployment alone.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 
 
 class PartFailedError(MaveDBAuditError):
@@ -34,21 +34,23 @@ class PartFailedError(MaveDBAuditError):
 
 @dataclass(frozen=True)
 class Part:
-    """A running child process. `log` holds its output, since its start and from before."""
+    """A running child process. `log` holds its output from byte `log_start` on."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    log_start: int
 
 
 def prepare_folder(state: Path) -> None:
-    """Make the state folder and its log folder. Files in it that hold secrets are 0600.
+    """Make the state folder, and the folders that every part needs in it.
 
     Others may pass through where the database server must run as another user.
     """
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    (state / "logs").mkdir(mode=0o700, exist_ok=True)
+    for folder in ("logs", "tmp"):
+        (state / folder).mkdir(mode=0o700, exist_ok=True)
 
 
 def claim(state: Path) -> None:
@@ -93,6 +95,7 @@ def start(
     """Start a part in a session of its own, so that a terminal's Ctrl-C reaches us alone."""
     log = state / "logs" / f"{name}.log"
     with log.open("ab") as output:
+        log_start = output.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -107,15 +110,24 @@ def start(
         )
     memory = _memory(state)
     identity = _identity(psutil.Process(process.pid))
-    memory["parts"].append({"name": name, "stop_signal": stop_signal, **identity})
+    memory["parts"].append(
+        {"name": name, "stop_signal": stop_signal, "log_start": log_start, **identity}
+    )
     _remember(state, memory)
-    return Part(name, process, log)
+    return Part(name, process, log, log_start)
 
 
 def environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
     """A child's whole environment: `env`, and of the caller's only what is no setting."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {**passed_on, "PYTHONUNBUFFERED": "1", **env, _MARK: str(state)}
+    return {
+        **passed_on,
+        "PYTHONUNBUFFERED": "1",
+        # Prefect keeps its workers' files there: two users' must not meet in one /tmp.
+        "TMPDIR": str(state / "tmp"),
+        **env,
+        _MARK: str(state),
+    }
 
 
 def wait_until(part: Part, is_ready: Callable[[], bool], *, within_seconds: float) -> None:
@@ -125,13 +137,23 @@ def wait_until(part: Part, is_ready: Callable[[], bool], *, within_seconds: floa
         if part.process.poll() is not None:
             raise PartFailedError(
                 f"{part.name} ended with exit code {part.process.returncode} while it was "
-                f"starting. {_quote(part.log)}"
+                f"starting. {_quote(part)}"
             )
         if time.monotonic() > deadline:
             raise PartFailedError(
-                f"{part.name} did not answer within {within_seconds:.0f} seconds. "
-                f"{_quote(part.log)}"
+                f"{part.name} did not answer within {within_seconds:.0f} seconds. {_quote(part)}"
             )
+        time.sleep(_POLL_SECONDS)
+
+
+def wait_for_burial(pid: int) -> None:
+    """Wait until the system has forgotten a process that has ended."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while not _runs(process) and psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
@@ -141,10 +163,10 @@ def wait_for_success(state: Path, part: Part, *, within_seconds: float) -> None:
         code = part.process.wait(within_seconds)
     except subprocess.TimeoutExpired:
         raise PartFailedError(
-            f"{part.name} was not done within {within_seconds:.0f} seconds. {_quote(part.log)}"
+            f"{part.name} was not done within {within_seconds:.0f} seconds. {_quote(part)}"
         ) from None
     if code != 0:
-        raise PartFailedError(f"{part.name} failed with exit code {code}. {_quote(part.log)}")
+        raise PartFailedError(f"{part.name} failed with exit code {code}. {_quote(part)}")
     memory = _memory(state)
     memory["parts"] = [p for p in memory["parts"] if p["pid"] != part.process.pid]
     _remember(state, memory)
@@ -154,8 +176,9 @@ def check_all_alive(state: Path) -> None:
     """Raises PartFailedError when a part that should go on has ended."""
     for remembered in _memory(state)["parts"]:
         if _alive(remembered) is None:
-            log = state / "logs" / f"{remembered['name']}.log"
-            raise PartFailedError(f"{remembered['name']} has ended. {_quote(log)}")
+            name = remembered["name"]
+            log = state / "logs" / f"{name}.log"
+            raise PartFailedError(f"{name} has ended. {_last_lines(log, remembered['log_start'])}")
 
 
 def stop(state: Path) -> list[str]:
@@ -182,25 +205,41 @@ def running_pids(state: Path) -> list[int]:
 def _end(process: psutil.Process, stop_signal: int) -> None:
     """Ask a process to end, and end it and what it started by force when it does not."""
     try:
-        family = [*process.children(recursive=True), process]
+        descendants = process.children(recursive=True)
         process.send_signal(stop_signal)
     except psutil.NoSuchProcess:
         return
-    _, stubborn = psutil.wait_procs([process], timeout=_GRACE_SECONDS)
-    leftovers = stubborn + [p for p in family if p is not process and p.is_running()]
-    _, stubborn = psutil.wait_procs(leftovers, timeout=0 if stubborn else 1)
+    stubborn = _wait_for_end([process], _GRACE_SECONDS)
+    # What a part had started ends with it, or a moment later.
+    stubborn += _wait_for_end(descendants, 0 if stubborn else 1)
     for survivor in stubborn:
         try:
             survivor.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(stubborn, timeout=_GRACE_SECONDS)
+    _wait_for_end(stubborn, _GRACE_SECONDS)
+
+
+def _wait_for_end(waited_for: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after that time. One that only waits to be buried has ended."""
+    deadline = time.monotonic() + seconds
+    while (running := [p for p in waited_for if _runs(p)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return running
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _marked(state: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            if process.environ().get(_MARK) == str(state) and process.pid != os.getpid():
+            is_ours = process.environ().get(_MARK) == str(state)
+            if is_ours and _runs(process) and process.pid != os.getpid():
                 yield process
         except psutil.Error:
             continue  # it ended meanwhile, or it is somebody else's
@@ -214,9 +253,9 @@ def _alive(identity: Mapping[str, Any]) -> psutil.Process | None:
     try:
         process = psutil.Process(identity["pid"])
         same = abs(process.create_time() - identity["started"]) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+    return process if same and _runs(process) else None
 
 
 def _memory(state: Path) -> dict[str, Any]:
@@ -234,6 +273,11 @@ def _remember(state: Path, memory: Mapping[str, Any]) -> None:
     new.replace(state / "pids.json")
 
 
-def _quote(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-    return f"The last lines of {log}:\n" + "\n".join(f"    {line}" for line in lines)
+def _quote(part: Part) -> str:
+    return _last_lines(part.log, part.log_start)
+
+
+def _last_lines(log: Path, log_start: int) -> str:
+    text = log.read_bytes()[log_start:].decode(errors="replace")
+    lines = "\n".join(f"    {line}" for line in text.splitlines()[-_LOG_LINES_SHOWN:])
+    return f"The last lines of {log}:\n{lines}"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from textwrap import shorten
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,14 +11,22 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection, Engine, RowMapping, text
 
+from mavedb_audit.errors import MaveDBAuditError
 from mavedb_audit.pipelines import START_PIPELINE
 
 _POLL_SECONDS = 0.3
+_STILL_SECONDS = 180.0
+_NEWS_LENGTH = 100
+_CHANGING = ("status", "progress_current", "progress_message")
 _TERMINAL = frozenset({"succeeded", "failed", "cancelled", "partial"})
 _STYLES = {
     **{"running": "cyan", "succeeded": "green", "success": "green", "partial": "yellow"},
     **{"failed": "red", "cancelled": "red", "skipped": "yellow"},
 }
+
+
+class StandstillError(MaveDBAuditError):
+    """A pipeline has stopped moving before its end."""
 
 
 def follow(
@@ -26,9 +35,11 @@ def follow(
     """Show the pipeline's steps until it is terminal, and return its status.
 
     In a terminal one line a step, live; elsewhere a line for each change. `check_parts` is called
-    again and again, and ends the watch by raising.
+    again and again, and ends the watch by raising. Raises StandstillError when nothing changes
+    for minutes.
     """
     shown: dict[int, str] = {}
+    before, changed_at = None, time.monotonic()
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         while True:
             with engine.connect() as connection:
@@ -41,6 +52,14 @@ def follow(
             if status in _TERMINAL:
                 return status
             check_parts()
+            now = [tuple(job[name] for name in _CHANGING) for job in jobs]
+            if now != before:
+                before, changed_at = now, time.monotonic()
+            elif time.monotonic() - changed_at > _STILL_SECONDS:
+                raise StandstillError(
+                    f"Nothing has changed for {_STILL_SECONDS:.0f} seconds, and the pipeline is "
+                    f"still {status}. The logs of the worker and of the audit say more."
+                )
             time.sleep(_POLL_SECONDS)
 
 
@@ -82,16 +101,17 @@ def _jobs(connection: Connection, pipeline_id: int) -> Sequence[RowMapping]:
 
 def _steps(jobs: Sequence[RowMapping], status: str, waits_because: str | None) -> Group:
     table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(5):
-        table.add_column()
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for job in jobs:
         done, total = job["progress_current"], job["progress_total"]
         table.add_row(
             job["job_function"],
             styled(job["status"]),
-            ProgressBar(total, done or 0, width=24) if total else "",
+            ProgressBar(total, done or 0, width=16) if total else "",
             f"{job['seconds']:.1f} s" if job["seconds"] is not None else "",
-            job["error_message"] or job["progress_message"] or "",
+            _news(job),
         )
     heading = Text.assemble("pipeline ", styled(status))
     if waits_because:
@@ -104,12 +124,16 @@ def _print_changes(jobs: Sequence[RowMapping], shown: dict[int, str], console: C
         line = f"{job['job_function']}: {job['status']}"
         if job["progress_total"]:
             line += f" {job['progress_current'] or 0}/{job['progress_total']}"
-        detail = job["error_message"] or job["progress_message"]
-        if detail:
-            line += f", {detail}"
+        if news := _news(job):
+            line += f", {news}"
         if shown.get(job["id"]) != line and job["status"] != "pending":
             shown[job["id"]] = line
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _news(job: RowMapping) -> str:
+    """What a step says of itself, in one line."""
+    return shorten(job["error_message"] or job["progress_message"] or "", _NEWS_LENGTH)
 
 
 def styled(status: str) -> Text:

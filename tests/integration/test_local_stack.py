@@ -110,6 +110,7 @@ def test_a_killed_start_is_cleaned_up_and_the_next_one_works(state: Path, stack:
     supervisor.wait()
     left_behind = pids_by_part(state)
     assert all(is_alive(pid) for pid in left_behind.values())
+    os.kill(left_behind["postgres"], signal.SIGKILL)
 
     started = local("start", "--state", state)
     assert started.returncode == 0, started.stderr
