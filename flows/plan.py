@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from mavedb_audit.database import connect
 from prefect import Task, allow_failure
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
+from mavedb_audit.database import connect
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
 from mavedb_audit.pipelines import DependencyType
 from mavedb_audit.recorder.plans import (
