@@ -13,12 +13,14 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
 from mavedb_audit.database import connect
+from mavedb_audit.errors import RequestError
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
 from mavedb_audit.pipelines import DependencyType
 from mavedb_audit.recorder.plans import (
     OpenedJob,
     PlannedPipeline,
     find_pipeline,
+    latest_run_count,
     open_pipeline,
     plan_pipeline,
     settle_pipeline,
@@ -43,12 +45,16 @@ async def run_plan(name: str, pipeline_urn: str | None, params: Mapping[str, Any
     assert context is not None
     assert context.flow_run is not None
     flow_run_id = context.flow_run.id
-    pipeline, jobs = await asyncio.to_thread(_open, name, pipeline_urn, params, flow_run_id)
+    run_count = context.flow_run.run_count
+    try:
+        pipeline, jobs = await asyncio.to_thread(_open, name, pipeline_urn, params, flow_run_id)
+    except RequestError as error:
+        return Failed(message=str(error))
     futures = _submit(jobs)
     # Waited for in a thread, so that the flow's own loop stays free for its heartbeat.
     await asyncio.to_thread(_wait_for_all, list(futures.values()))
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
-    return await asyncio.to_thread(_settle, pipeline, flow_run_id, states)
+    return await asyncio.to_thread(_settle, pipeline, flow_run_id, run_count, states)
 
 
 def _open(
@@ -67,13 +73,13 @@ def _open(
                 correlation_id=params.get("correlation_id"),
                 urn=pipeline_urn_of(flow_run_id, None),
             )
-        return pipeline, open_pipeline(connection, pipeline, flow_run_id)
+        return pipeline, open_pipeline(connection, name, pipeline, flow_run_id)
 
 
 def _submit(jobs: Sequence[OpenedJob]) -> dict[str, PrefectFuture[Any]]:
     futures: dict[str, PrefectFuture[Any]] = {}
     for job in jobs:
-        parents: list[Any] = [futures[key] for key in job.step.after]
+        parents: list[Any] = [futures[key] for key in job.step.after if key in futures]
         if job.step.dependency_type is DependencyType.COMPLETION_REQUIRED:
             parents = [allow_failure(parent) for parent in parents]
         step = task_of(job.function).with_options(task_run_name=job.key)
@@ -87,9 +93,16 @@ def _wait_for_all(futures: Sequence[PrefectFuture[Any]]) -> None:
 
 
 def _settle(
-    pipeline: PlannedPipeline, flow_run_id: UUID, states: Mapping[str, tuple[UUID, State[Any]]]
+    pipeline: PlannedPipeline,
+    flow_run_id: UUID,
+    run_count: int,
+    states: Mapping[str, tuple[UUID, State[Any]]],
 ) -> State[Any]:
-    record_task_states(flow_run_id, states)
+    with connect() as connection:
+        is_current = run_count >= latest_run_count(connection, flow_run_id)
+    if is_current:
+        # A run that was taken for dead and retried elsewhere has nothing to say about its jobs.
+        record_task_states(flow_run_id, states)
     with connect() as connection, connection.begin():
         status, unsuccessful = settle_pipeline(connection, pipeline.pipeline_id)
     message = "; ".join(unsuccessful)

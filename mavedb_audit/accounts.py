@@ -5,7 +5,6 @@ whether the annotation is there, and if not, why. Rows move in sets: COPY into a
 retire what they replace, insert.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from sqlalchemy import Connection, text
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
+from mavedb_audit.texts import json_text, storable
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,35 @@ _INSERT = """
     INSERT INTO variant_annotation_status
            (variant_id, annotation_type, version, status, error_message, failure_category,
             success_data, current, job_run_id, created_at, updated_at)
-    SELECT variant_id, :annotation_type, :version, status, error_message, failure_category,
-           success_data, true, :job_id, now(), now()
-      FROM incoming_status
+    SELECT incoming_status.variant_id, :annotation_type, :version, status, error_message,
+           failure_category, success_data, true, :job_id, now(), now()
+      FROM incoming_status JOIN variants ON variants.id = incoming_status.variant_id
+     WHERE variants.scoreset_id = :score_set_id
 """
 
 #: The variants of a job's scope that the job has not accounted for itself. A job that never ran
 #: leaves alone what an earlier one found out about the variant as it is mapped now.
+#: Set operations, since the planner knows nothing yet of rows that this transaction wrote.
 _REST_OF_SCOPE = """
     CREATE TEMPORARY TABLE rest_of_scope ON COMMIT DROP AS
-    SELECT variant.id AS variant_id
-      FROM variants AS variant
+    SELECT variant.id AS variant_id FROM variants AS variant
      WHERE variant.scoreset_id = :score_set_id
+    EXCEPT
+    SELECT own.variant_id FROM variant_annotation_status AS own
+     WHERE own.annotation_type = :annotation_type AND own.current AND own.job_run_id = :job_id
+    EXCEPT
+    SELECT kept.variant_id
+      FROM variants AS variant
+      JOIN variant_annotation_status AS kept ON kept.variant_id = variant.id
+     WHERE :keep_findings AND variant.scoreset_id = :score_set_id
+       AND kept.annotation_type = :annotation_type AND kept.current
+       AND (kept.failure_category IS NULL OR kept.failure_category <> ALL (:not_reached))
+       AND (NOT :per_version OR kept.version IS NOT DISTINCT FROM :version)
        AND NOT EXISTS (
-           SELECT FROM variant_annotation_status AS own
-            WHERE own.variant_id = variant.id AND own.annotation_type = :annotation_type
-              AND own.current AND own.job_run_id = :job_id)
-       AND NOT (:keep_findings AND EXISTS (
-           SELECT FROM variant_annotation_status AS kept
-            WHERE kept.variant_id = variant.id AND kept.annotation_type = :annotation_type
-              AND kept.current
-              AND (kept.failure_category IS NULL OR kept.failure_category <> ALL (:not_reached))
-              AND (NOT :per_version OR kept.version IS NOT DISTINCT FROM :version)
-              AND kept.created_at >= ALL (
-                  SELECT mapping.created_at FROM variant_annotation_status AS mapping
-                   WHERE mapping.variant_id = variant.id
-                     AND mapping.annotation_type = 'vrs_mapping'
-                     AND mapping.status = 'success')))
+           SELECT FROM variant_annotation_status AS mapping
+            WHERE mapping.variant_id = kept.variant_id
+              AND mapping.annotation_type = 'vrs_mapping' AND mapping.status = 'success'
+              AND mapping.created_at > kept.created_at)
 """
 
 _INSERT_REST = """
@@ -94,9 +96,10 @@ def write(
 ) -> dict[str, int]:
     """Record `statuses` as the current ones. Returns how many there are of each status.
 
-    Each variant may come once. The caller's transaction holds it all.
+    Each variant may come once; one that a new upload has replaced meanwhile is left out. The
+    caller's transaction holds it all.
     """
-    _serialise(connection, score_set_id, annotation_type)
+    lock_accounts(connection, [score_set_id])
     connection.execute(
         text(
             "CREATE TEMPORARY TABLE incoming_status (variant_id integer, status text,"
@@ -117,6 +120,7 @@ def write(
         "version": version,
         "per_version": annotation_type in KEPT_PER_VERSION,
         "job_id": job_id,
+        "score_set_id": score_set_id,
     }
     connection.execute(text("ANALYZE incoming_status"))
     connection.execute(text(_RETIRE.format(source="incoming_status")), parameters)
@@ -136,7 +140,7 @@ def write_rest_of_scope(
     addition: str,
 ) -> None:
     """Give every variant that the job left without a status the same `reason`."""
-    _serialise(connection, score_set_id, annotation_type)
+    lock_accounts(connection, [score_set_id])
     parameters = {
         "job_id": job_id,
         "score_set_id": score_set_id,
@@ -158,17 +162,21 @@ def write_rest_of_scope(
 def _row(
     status: Status,
 ) -> tuple[int, AnnotationStatus, str | None, Reason | None, str | None]:
-    data = None if status.data is None else json.dumps(status.data)
+    data = None if status.data is None else json_text(status.data)
     if status.reason is None:
         return status.variant_id, AnnotationStatus.SUCCESS, None, None, data
     meaning = MEANINGS[status.reason]
-    message = explain(status.reason, status.addition)
+    message = storable(explain(status.reason, status.addition))
     return status.variant_id, meaning.status, message, status.reason, data
 
 
-def _serialise(connection: Connection, score_set_id: int, annotation_type: AnnotationType) -> None:
-    """Let one transaction at a time account for a type: two would each insert a current row."""
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
-        {"key": f"mavedb_audit:account:{score_set_id}:{annotation_type}"},
-    )
+def lock_accounts(connection: Connection, score_set_ids: Iterable[int]) -> None:
+    """Let one transaction at a time account for a score set: two would each insert a current row.
+
+    Taken before any lock on a pipeline or a job, so that all writers meet in one order.
+    """
+    for score_set_id in sorted(score_set_ids):
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
+            {"key": f"mavedb_audit:account:{score_set_id}"},
+        )

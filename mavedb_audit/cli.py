@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 from cyclopts import App, Parameter
@@ -22,6 +22,9 @@ from mavedb_audit.errors import (
     RequestError,
     SchemaError,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 app = App(name="mavedb-audit", help=__doc__)
 messages = Console(stderr=True)
@@ -79,6 +82,8 @@ def request(
         given = json.loads(params)
     except json.JSONDecodeError as error:
         raise RequestError(f"--params is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise RequestError('--params must be a JSON object, such as {"updater_id": 3}')
     with connect() as connection:
         check_schema(connection)
         score_set_id = connection.execute(
@@ -86,10 +91,19 @@ def request(
         ).scalar_one_or_none()
         if score_set_id is None:
             raise RequestError(f"There is no score set {score_set}")
+        if user_id is not None and not _is_user(connection, user_id):
+            raise RequestError(f"There is no user with the id {user_id}")
         asked = {"score_set_id": score_set_id, "updater_id": user_id, **given}
         planned = request_pipeline(connection, pipeline, asked, user_id, uuid4().hex)
         connection.commit()
     sys.stdout.write(f"{planned.pipeline_urn}\n")
+
+
+def _is_user(connection: "Connection", user_id: int) -> bool:
+    from sqlalchemy import text
+
+    found = connection.execute(text("SELECT true FROM users WHERE id = :id"), {"id": user_id})
+    return found.scalar_one_or_none() is True
 
 
 def main() -> None:

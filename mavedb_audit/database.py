@@ -41,6 +41,11 @@ def engine() -> Engine:
         max_overflow=15,
         connect_args={
             "connect_timeout": settings().database_connect_timeout_seconds,
+            # A server that is gone without a word is noticed within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
             "fallback_application_name": "mavedb-audit",
             "options": f"{given_options} -c timezone=UTC",
         },

@@ -3,6 +3,7 @@
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -41,9 +42,11 @@ def dispatch_until(stop: threading.Event) -> None:
     with get_client(sync_client=True) as client:
         while not stop.is_set():
             try:
-                while not stop.is_set() and dispatch_next(client):
-                    pass
-                _wait_for_request()
+                with _listener() as listener:
+                    while not stop.is_set():
+                        while not stop.is_set() and dispatch_next(client):
+                            pass
+                        _wait_for_request(listener)
             except (DatabaseUnreachableError, OperationalError, psycopg.OperationalError) as error:
                 logger.warning("the database does not answer, trying again: %s", error)
                 stop.wait(settings().dispatch_poll_seconds)
@@ -62,7 +65,8 @@ def dispatch_next(client: SyncPrefectClient) -> bool:
             return False
         try:
             flow_run_id = _create_flow_run(client, request)
-        except (httpx.HTTPError, ObjectNotFound) as error:
+        except (httpx.HTTPError, ObjectNotFound, ValueError) as error:
+            # A ValueError is an answer that is not Prefect's, such as a proxy's page.
             cause = _explain(request, error)
             logger.warning("request of %s waits: %s", request.pipeline_urn, cause)
             _put_off(connection, request, cause)
@@ -143,9 +147,17 @@ def _put_off(connection: Connection, request: Request, cause: str) -> None:
     )
 
 
-def _wait_for_request() -> None:
+def _listener() -> psycopg.Connection[Any]:
+    """A connection that hears of new requests, from before anybody looks for them."""
+    url = engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
+    listener = psycopg.connect(
+        url, autocommit=True, connect_timeout=settings().database_connect_timeout_seconds
+    )
+    listener.execute(f"LISTEN {REQUESTS_CHANNEL}")
+    return listener
+
+
+def _wait_for_request(listener: psycopg.Connection[Any]) -> None:
     """Return when a request is announced, or when it is time to look again."""
-    url = engine().url.set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as listener:
-        listener.execute(f"LISTEN {REQUESTS_CHANNEL}")
-        next(listener.notifies(timeout=settings().dispatch_poll_seconds, stop_after=1), None)
+    seconds = settings().dispatch_poll_seconds
+    next(listener.notifies(timeout=seconds, stop_after=1), None)

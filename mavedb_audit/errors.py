@@ -18,6 +18,8 @@ class ConfigurationError(MaveDBAuditError):
 class DatabaseUnreachableError(MaveDBAuditError):
     """The database of DATABASE_URL does not answer."""
 
+    category = FailureCategory.NETWORK_ERROR
+
 
 class SchemaError(MaveDBAuditError):
     """The database lacks a table or column that the audit needs; the message names it."""

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import httpx
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+import psycopg
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from mavedb_audit.texts import storable
 
 
 class FailureCategory(StrEnum):
@@ -87,13 +90,26 @@ class Failure:
 def classify(error: BaseException) -> Failure:
     """The failure that an exception stands for."""
     category = _category(error)
-    is_users_mistake = category is FailureCategory.VALIDATION_ERROR
     return Failure(
         category=category,
-        message=str(error) or type(error).__name__,
-        details=tuple(getattr(error, "details", ())),
-        traceback=None if is_users_mistake else "".join(traceback.format_exception(error)),
+        message=storable(_message(error)),
+        details=tuple(storable(detail) for detail in getattr(error, "details", ())),
+        traceback=None
+        if category in _PEOPLES_MISTAKES
+        else storable("".join(traceback.format_exception(error))),
     )
+
+
+#: Mended by whoever uploads or configures; the message names the place, and no code is at fault.
+_PEOPLES_MISTAKES = frozenset(
+    {FailureCategory.VALIDATION_ERROR, FailureCategory.CONFIGURATION_ERROR}
+)
+
+
+def _message(error: BaseException) -> str:
+    """What the error says. Of the database's its own words, not the statement and its values."""
+    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return said.strip() or type(error).__name__
 
 
 def _category(error: BaseException) -> FailureCategory:
@@ -105,7 +121,13 @@ def _category(error: BaseException) -> FailureCategory:
             return FailureCategory.TIMEOUT
         case httpx.HTTPStatusError():
             return category_of_status(error.response.status_code)
-        case httpx.TransportError() | OperationalError() | DisconnectionError() | InterfaceError():
+        case (
+            httpx.TransportError()
+            | OperationalError()
+            | DisconnectionError()
+            | InterfaceError()
+            | psycopg.OperationalError()
+        ):
             return FailureCategory.NETWORK_ERROR
         case PermissionError():
             return FailureCategory.PERMISSION_ERROR

@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
@@ -11,16 +12,18 @@ import prefect
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from mavedb_audit.database import connect
 from mavedb_audit.errors import DatabaseUnreachableError
 from mavedb_audit.failures import classify
 from mavedb_audit.recorder import transitions
+from mavedb_audit.recorder.closing import lock_for_closing
+from mavedb_audit.recorder.moves import close_open_jobs
 from mavedb_audit.running import run_as_attempt, run_of_task
 from mavedb_audit.settings import settings
-from mavedb_audit.states import Run, RunKind, Source, Transition
+from mavedb_audit.states import FINAL_STATE_TYPES, Run, RunKind, Source, Transition
 from mavedb_audit.steps import Step
 
 P = ParamSpec("P")
@@ -41,7 +44,7 @@ def audited_flow(
         on_running=[record_flow_state],
         on_completion=[record_flow_state],
         on_failure=[record_flow_state],
-        on_cancellation=[record_flow_state],
+        on_cancellation=[close_cancelled_flow],
         on_crashed=[record_flow_state],
     )(body)
 
@@ -87,7 +90,11 @@ def record_task_state(
     state: State[Any],
 ) -> None:
     """The hook of every audited task."""
-    record_quietly([_transition(run_of_task(task_run), task_run.run_count, state)])
+    witnessed = _transition(run_of_task(task_run), task_run.run_count, state)
+    if isinstance(state.data, BaseException):
+        failure = classify(state.data)
+        witnessed = replace(witnessed, message=failure.message, category=failure.category)
+    record_quietly([witnessed])
 
 
 def record_flow_state(
@@ -96,33 +103,71 @@ def record_flow_state(
     state: State[Any],
 ) -> None:
     """The hook of every audited flow."""
-    run = Run(
+    record_quietly([_transition(_run_of_flow(flow_run), flow_run.run_count, state)])
+
+
+def close_cancelled_flow(
+    flow: Flow[..., Any],  # noqa: ARG001 - Prefect passes it
+    flow_run: FlowRun,
+    state: State[Any],
+) -> None:
+    """The hook of a cancelled flow run: close what it leaves open.
+
+    Prefect calls it in the process that killed the flow, with a state of its own making that its
+    server never has, so no transition is recorded here.
+    """
+    run = _run_of_flow(flow_run)
+
+    def close(connection: Connection) -> None:
+        pipeline_id = transitions.bind_flow_run(connection, run)
+        if pipeline_id is not None:
+            lock_for_closing(connection, [pipeline_id])
+            close_open_jobs(connection, pipeline_id, "CANCELLED", state.message or "in Prefect")
+
+    _write_quietly(close, what=f"the cancellation of {run.name}", may_take_long=True)
+
+
+def record_quietly(batch: Sequence[Transition]) -> None:
+    """Record the states, or log once that they could not be: a hook never fails its run.
+
+    What is not recorded here the reconciler finds in Prefect.
+    """
+    ends_flow = any(t.run.kind is RunKind.FLOW and t.type in FINAL_STATE_TYPES for t in batch)
+    _write_quietly(
+        lambda connection: transitions.record(connection, batch),
+        what=f"{len(batch)} state(s)",
+        may_take_long=ends_flow,
+    )
+
+
+def _write_quietly(write: Callable[[Connection], None], *, what: str, may_take_long: bool) -> None:
+    """Waits for locks and, unless it may take long, for each statement a few seconds at most.
+
+    The end of a flow may take long: nothing runs any more that it would hold up, and it may have
+    to account for every variant.
+    """
+    limit = str(settings().hook_timeout_seconds * 1000)
+    try:
+        with connect() as connection, connection.begin():
+            connection.execute(
+                text(
+                    "SELECT set_config('lock_timeout', :limit, true),"
+                    " set_config('statement_timeout', :statements, true)"
+                ),
+                {"limit": limit, "statements": "0" if may_take_long else limit},
+            )
+            write(connection)
+    except (SQLAlchemyError, DatabaseUnreachableError) as error:
+        logger.warning("%s not recorded by the hook: %s", what, error)
+
+
+def _run_of_flow(flow_run: FlowRun) -> Run:
+    return Run(
         run_id=flow_run.id,
         kind=RunKind.FLOW,
         name=flow_run.name,
         pipeline_urn=pipeline_urn_of(flow_run.id, flow_run.parameters),
     )
-    record_quietly([_transition(run, flow_run.run_count, state)])
-
-
-def record_quietly(batch: Sequence[Transition]) -> None:
-    """Record within a few seconds or not at all: a hook never fails or holds up its run.
-
-    What is not recorded here the reconciler finds in Prefect.
-    """
-    milliseconds = str(settings().hook_timeout_seconds * 1000)
-    try:
-        with connect() as connection, connection.begin():
-            connection.execute(
-                text(
-                    "SELECT set_config('statement_timeout', :limit, true),"
-                    " set_config('lock_timeout', :limit, true)"
-                ),
-                {"limit": milliseconds},
-            )
-            transitions.record(connection, batch)
-    except (SQLAlchemyError, DatabaseUnreachableError) as error:
-        logger.warning("%d state(s) not recorded by the hook: %s", len(batch), error)
 
 
 def _transition(run: Run, run_count: int, state: State[Any]) -> Transition:
@@ -141,7 +186,8 @@ def _transition(run: Run, run_count: int, state: State[Any]) -> Transition:
 def record_task_states(flow_run_id: UUID, states: Mapping[str, tuple[UUID, State[Any]]]) -> None:
     """Record the states that a flow's task runs ended in, by job key.
 
-    It brings what no hook sees: tasks that were never ready, and tasks that crashed.
+    It brings what no hook sees: tasks that were never ready, and tasks that crashed or were
+    cancelled.
     """
     record_quietly(
         [

@@ -7,6 +7,7 @@ drops it at once. Keepalives let PostgreSQL notice a host that vanished without 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -66,6 +67,8 @@ def _wait_for(connection: Connection, key: str) -> None:
     try:
         connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), {"key": key})
     except OperationalError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
         raise StepError(
             f"Another run of this step on this score set did not end within {seconds:g} seconds;"
             " this one gave way to it",

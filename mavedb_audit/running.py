@@ -11,14 +11,21 @@ from uuid import UUID
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Cancelled, Completed, Failed
+from sqlalchemy.exc import SQLAlchemyError
 
 from mavedb_audit.database import connect
-from mavedb_audit.errors import StepError
+from mavedb_audit.errors import DatabaseUnreachableError, MaveDBAuditError, StepError
 from mavedb_audit.failures import Failure, classify
 from mavedb_audit.locks import step_lock
 from mavedb_audit.recorder import attempts
-from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, DoneBefore, Job, OutOfReach
-from mavedb_audit.states import Run, RunKind
+from mavedb_audit.recorder.attempts import (
+    Attempt,
+    AttemptLostError,
+    DoneBefore,
+    Job,
+    NotStartable,
+)
+from mavedb_audit.states import JobStatus, Run, RunKind
 from mavedb_audit.steps import Step
 
 logger = logging.getLogger(__name__)
@@ -54,8 +61,10 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
         match begun:
             case DoneBefore():
                 return Completed(name="DoneBefore", message="It had succeeded already.")
-            case OutOfReach():
+            case NotStartable(status=JobStatus.SKIPPED):
                 return Completed(name="Skipped", message=begun.failure.message)
+            case NotStartable():
+                return Cancelled(message=begun.failure.message)
             case Attempt():
                 return _run_attempt(Step(begun), body, will_be_retried=will_be_retried)
 
@@ -77,7 +86,7 @@ def _planned_job(flow_run_id: UUID, task_run: TaskRun) -> Job:
     return job
 
 
-def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefore | OutOfReach:
+def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefore | NotStartable:
     with connect() as connection, connection.begin():
         return attempts.begin_attempt(
             connection,
@@ -102,7 +111,7 @@ def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: b
     except Exception as error:
         failure = classify(error)
         _fail(step.attempt, failure, will_be_retried=will_be_retried and failure.retryable)
-        if isinstance(error, StepError):
+        if isinstance(error, MaveDBAuditError):
             # Its message says it all: as a state it spares people a traceback of our code.
             return Failed(message=str(error), data=error)
         raise
@@ -117,3 +126,7 @@ def _fail(attempt: Attempt, failure: Failure, *, will_be_retried: bool) -> None:
             attempts.fail_attempt(connection, attempt, failure, will_be_retried=will_be_retried)
     except AttemptLostError as lost:
         logger.warning("%s; it had failed with: %s", lost, failure.message)
+    except (SQLAlchemyError, DatabaseUnreachableError) as error:
+        # The step's own error matters more. The attempt stays open for recovery, or for the next
+        # attempt, which abandons it.
+        logger.error("failure not recorded (%s): %s", failure.message, error)

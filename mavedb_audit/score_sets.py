@@ -88,7 +88,12 @@ def mapping_began(connection: Connection, score_set_id: int, updater_id: int | N
 
 def mapping_succeeded(connection: Connection, score_set_id: int, *, complete: bool) -> None:
     connection.execute(
-        text("UPDATE scoresets SET mapping_state = :state WHERE id = :score_set_id"),
+        text(
+            """
+            UPDATE scoresets SET mapping_state = :state, mapping_errors = NULL
+             WHERE id = :score_set_id
+            """
+        ),
         {"score_set_id": score_set_id, "state": "complete" if complete else "incomplete"},
     )
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from mavedb_audit.failures import FailureCategory
+
 
 class JobStatus(StrEnum):
     """MaveDB's values of job_runs.status."""
@@ -82,7 +84,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Transition:
-    """One state that a run entered. `state_id` is Prefect's own, the same from every source."""
+    """One state that a run entered. `state_id` is Prefect's own, the same from every source.
+
+    `category` is known to a witness in the process, who has the exception at hand.
+    """
 
     run: Run
     state_id: UUID
@@ -92,6 +97,7 @@ class Transition:
     source: Source
     run_count: int | None = None
     message: str | None = None
+    category: FailureCategory | None = None
 
 
 #: A state type's meaning for a job, unless its name says something else (below).

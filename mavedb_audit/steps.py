@@ -1,5 +1,6 @@
 """What a step sees while it runs: its job, short reads and writes, progress, and its end."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from mavedb_audit import accounts
 from mavedb_audit.database import connect
-from mavedb_audit.errors import StepError
+from mavedb_audit.errors import DatabaseUnreachableError, StepError
 from mavedb_audit.failures import classify
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts
 from mavedb_audit.recorder.attempts import Attempt, Job
+
+logger = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_SECONDS = 1.0
 
@@ -78,6 +82,7 @@ class Step:
     def writing(self) -> Iterator[Connection]:
         """A short transaction that others see at once, before the step's end. Fenced."""
         with connect() as connection, connection.begin():
+            self._lock_accounts(connection)
             yield connection
             attempts.hold_attempt(connection, self.attempt)
 
@@ -88,6 +93,7 @@ class Step:
         Raises AttemptLostError, and writes nothing, when the attempt is no longer current.
         """
         with connect() as connection, connection.begin():
+            self._lock_accounts(connection)
             finish = Finish(connection, self.attempt.job)
             yield finish
             if finish.failure is None:
@@ -105,10 +111,21 @@ class Step:
         self.skipped_because = why
 
     def progress(self, current: int, total: int, message: str) -> None:
-        """Show others how far the step is, at most once a second."""
+        """Show others how far the step is, at most once a second.
+
+        Not within `finishing()`, whose locks it would wait for. It never fails the step.
+        """
         now = time.monotonic()
         if now - self._progress_shown_at < _PROGRESS_INTERVAL_SECONDS:
             return
         self._progress_shown_at = now
-        with connect() as connection, connection.begin():
-            attempts.report_progress(connection, self.attempt, current, total, message)
+        try:
+            with connect() as connection, connection.begin():
+                attempts.report_progress(connection, self.attempt, current, total, message)
+        except (SQLAlchemyError, DatabaseUnreachableError) as error:
+            logger.warning("progress not shown: %s", error)
+
+    def _lock_accounts(self, connection: Connection) -> None:
+        score_set_id = self.attempt.job.score_set_id
+        if score_set_id is not None:
+            accounts.lock_accounts(connection, [score_set_id])

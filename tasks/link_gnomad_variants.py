@@ -65,6 +65,7 @@ _LINK = """
     SELECT DISTINCT asked.mapped_variant_id, first_known.id
       FROM unnest(CAST(:mapped_variant_ids AS integer[]), CAST(:caids AS text[]))
            AS asked (mapped_variant_id, caid)
+      JOIN mapped_variants AS mapped ON mapped.id = asked.mapped_variant_id AND mapped.current
       JOIN gnomad_record AS record ON record.caid = asked.caid
       JOIN LATERAL (
         SELECT min(known.id) AS id FROM gnomad_variants AS known

@@ -1,6 +1,5 @@
 """Map a score set's variants to the human reference, through the VRS mapper."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
+from mavedb_audit.texts import json_text, storable
 from tasks.clients.vrs_mapper import MappedScore, MappingResult, map_score_set
 from tasks.vrs import expression
 
@@ -31,8 +31,9 @@ _CREATE_RESULT = """
 
 _RETIRE_OLD_MAPPING = """
     UPDATE mapped_variants AS mapped SET current = false
-      FROM mapper_result AS result JOIN variants AS variant ON variant.urn = result.variant_urn
+      FROM variants AS variant
      WHERE mapped.variant_id = variant.id AND mapped.current
+       AND variant.scoreset_id = :score_set_id
 """
 
 _INSERT_MAPPING = """
@@ -91,10 +92,9 @@ def map_variants_for_score_set(
         ) as result,
         step.finishing() as finish,
     ):
-        step.progress(80, 100, "Writing the mapping")
         version = _copy_result(finish.connection, result)
         _refuse_unusable_result(finish.connection, score_set_id)
-        finish.connection.execute(text(_RETIRE_OLD_MAPPING))
+        finish.connection.execute(text(_RETIRE_OLD_MAPPING), {"score_set_id": score_set_id})
         finish.connection.execute(
             text(_INSERT_MAPPING),
             {"mapped_date": result.mapped_date, "mapper_version": result.mapper_version},
@@ -128,10 +128,10 @@ def _result_row(score: MappedScore) -> tuple[str | None, ...]:
     hgvs = expression(score.post_mapped)
     return (
         score.variant_urn,
-        json.dumps(score.pre_mapped) if score.pre_mapped else None,
-        json.dumps(score.post_mapped) if score.post_mapped else None,
+        json_text(score.pre_mapped) if score.pre_mapped else None,
+        json_text(score.post_mapped) if score.post_mapped else None,
         score.vrs_version,
-        score.error_message,
+        storable(score.error_message) if score.error_message else None,
         score.outcome,
         None if isinstance(hgvs, Reason) else hgvs,
     )
@@ -187,8 +187,8 @@ def _write_references(connection: Connection, score_set_id: int, result: Mapping
                 "score_set_id": score_set_id,
                 "name": reference.target_name,
                 "hgnc_symbol": reference.hgnc_symbol,
-                "pre_mapped": json.dumps(reference.pre_mapped_metadata),
-                "post_mapped": json.dumps(reference.post_mapped_metadata),
+                "pre_mapped": json_text(reference.pre_mapped_metadata),
+                "post_mapped": json_text(reference.post_mapped_metadata),
             },
         )
         if not updated.rowcount:

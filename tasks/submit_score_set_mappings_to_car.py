@@ -71,17 +71,16 @@ def submit_score_set_mappings_to_car(
         ),
     )
     with step.finishing() as finish:
-        registered = [
-            (c.mapped_variant_id, outcome.allele_id)
+        asked = [
+            (c.mapped_variant_id, _allele_id(outcomes[c.hgvs]))
             for c in candidates
             if not isinstance(c.hgvs, Reason)
-            and isinstance(outcome := outcomes[c.hgvs], clingen.Registered)
         ]
         finish.connection.execute(
             text(_WRITE_ALLELE_IDS),
             {
-                "mapped_variant_ids": [mapped_variant_id for mapped_variant_id, _ in registered],
-                "allele_ids": [allele_id for _, allele_id in registered],
+                "mapped_variant_ids": [mapped_variant_id for mapped_variant_id, _ in asked],
+                "allele_ids": [allele_id for _, allele_id in asked],
             },
         )
         finish.account(
@@ -112,9 +111,12 @@ def _candidates(connection: Connection, score_set_id: int) -> Iterator[Candidate
         yield Candidate(row.variant_id, row.mapped_variant_id, expression(row.post_mapped))
 
 
-def _status(
-    candidate: Candidate, outcomes: Mapping[str, clingen.Registered | clingen.Rejected]
-) -> Status:
+def _allele_id(outcome: clingen.Outcome) -> str | None:
+    """What the registry says now: a variant that it rejects keeps no id of before."""
+    return outcome.allele_id if isinstance(outcome, clingen.Registered) else None
+
+
+def _status(candidate: Candidate, outcomes: Mapping[str, clingen.Outcome]) -> Status:
     if isinstance(candidate.hgvs, Reason):
         return Status(candidate.variant_id, candidate.hgvs)
     match outcomes[candidate.hgvs]:

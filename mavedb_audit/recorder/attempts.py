@@ -13,10 +13,11 @@ from mavedb_audit.failures import Failure, FailureCategory
 from mavedb_audit.recorder.closing import (
     close_unsuccessful,
     derive_pipeline_status,
+    lock_for_closing,
     lock_pipeline,
     out_of_reach,
 )
-from mavedb_audit.states import JobStatus
+from mavedb_audit.states import TERMINAL_JOB_STATUSES, JobStatus
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class DoneBefore:
 
 
 @dataclass(frozen=True)
-class OutOfReach:
-    """The job cannot run, because a job that it needs ended without success."""
+class NotStartable:
+    """The job is not run: a job that it needs did not succeed, or it was ended already."""
 
     job: Job
+    status: JobStatus
     failure: Failure
 
 
@@ -93,19 +95,28 @@ def begin_attempt(
     run_count: int,
     host: str,
     process_id: int,
-) -> Attempt | DoneBefore | OutOfReach:
+) -> Attempt | DoneBefore | NotStartable:
     """Set the job running under a new attempt; an attempt still open before it is abandoned."""
-    lock_pipeline(connection, job.pipeline_id)
-    status = connection.execute(
-        text("SELECT status FROM job_runs WHERE id = :id FOR UPDATE"), {"id": job.job_id}
-    ).scalar_one()
-    if status == JobStatus.SUCCEEDED:
-        return DoneBefore(job)
     unmet = _unmet_dependency(connection, job)
+    if unmet is not None and job.pipeline_id is not None:
+        lock_for_closing(connection, [job.pipeline_id])
+    else:
+        lock_pipeline(connection, job.pipeline_id)
+    status = JobStatus(
+        connection.execute(
+            text("SELECT status FROM job_runs WHERE id = :id FOR NO KEY UPDATE"),
+            {"id": job.job_id},
+        ).scalar_one()
+    )
+    if status is JobStatus.SUCCEEDED:
+        return DoneBefore(job)
+    if status in TERMINAL_JOB_STATUSES:
+        ended = Failure(FailureCategory.CANCELLED, f"Not run: the job was {status} before.")
+        return NotStartable(job, status, ended)
     if unmet is not None:
         close_unsuccessful(connection, job.job_id, JobStatus.SKIPPED, unmet)
         derive_pipeline_status(connection, job.pipeline_id)
-        return OutOfReach(job, unmet)
+        return NotStartable(job, JobStatus.SKIPPED, unmet)
     connection.execute(
         text(
             """
@@ -177,7 +188,7 @@ def hold_attempt(connection: Connection, attempt: Attempt) -> None:
     """Fence: raise AttemptLostError unless the attempt is current; keep it so until the commit."""
     lock_pipeline(connection, attempt.job.pipeline_id)
     status = connection.execute(
-        text("SELECT status FROM job_runs WHERE id = :id FOR UPDATE"),
+        text("SELECT status FROM job_runs WHERE id = :id FOR NO KEY UPDATE"),
         {"id": attempt.job.job_id},
     ).scalar_one()
     is_open = connection.execute(
@@ -215,6 +226,7 @@ def finish_attempt(connection: Connection, attempt: Attempt, data: Mapping[str, 
 
 def skip_attempt(connection: Connection, attempt: Attempt, why: str) -> None:
     """Record the job as skipped: the step has nothing to do in this installation, and says why."""
+    _lock_for_closing(connection, attempt)
     hold_attempt(connection, attempt)
     failure = Failure(FailureCategory.CONFIGURATION_ERROR, why)
     _end_attempt(connection, attempt, "skipped", failure)
@@ -226,6 +238,8 @@ def fail_attempt(
     connection: Connection, attempt: Attempt, failure: Failure, *, will_be_retried: bool
 ) -> None:
     """Record the attempt as failed; the job with it, unless Prefect is about to try again."""
+    if not will_be_retried:
+        _lock_for_closing(connection, attempt)
     hold_attempt(connection, attempt)
     _end_attempt(connection, attempt, "failed", failure)
     if will_be_retried:
@@ -247,6 +261,11 @@ def fail_attempt(
         return
     close_unsuccessful(connection, attempt.job.job_id, JobStatus.FAILED, failure)
     derive_pipeline_status(connection, attempt.job.pipeline_id)
+
+
+def _lock_for_closing(connection: Connection, attempt: Attempt) -> None:
+    if attempt.job.pipeline_id is not None:
+        lock_for_closing(connection, [attempt.job.pipeline_id])
 
 
 def _end_attempt(

@@ -1,7 +1,7 @@
 """What follows when a job ends: its dependents, its variants' account, its pipeline's status."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from mavedb_audit import accounts, score_sets
 from mavedb_audit.failures import Failure, FailureCategory
-from mavedb_audit.pipelines import CREATE, MAP, step_of
+from mavedb_audit.pipelines import CREATE, MAP, START_PIPELINE, step_of
 from mavedb_audit.reasons import Reason
 from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, JobStatus, PipelineStatus
 
@@ -28,9 +28,26 @@ class Ended:
 def lock_pipeline(connection: Connection, pipeline_id: int | None) -> None:
     """Hold the pipeline's row until the transaction ends, so that its jobs end one at a time."""
     if pipeline_id is not None:
+        # NO KEY: rows that refer to the pipeline or a job may be written meanwhile.
         connection.execute(
-            text("SELECT FROM pipelines WHERE id = :id FOR UPDATE"), {"id": pipeline_id}
+            text("SELECT FROM pipelines WHERE id = :id FOR NO KEY UPDATE"), {"id": pipeline_id}
         )
+
+
+def lock_for_closing(connection: Connection, pipeline_ids: Sequence[int]) -> None:
+    """Hold the accounts of all score sets of the pipelines, and then the pipelines."""
+    score_set_ids = connection.execute(
+        text(
+            """
+            SELECT DISTINCT score_set_id FROM planned_jobs
+             WHERE pipeline_id = ANY (:ids) AND score_set_id IS NOT NULL
+            """
+        ),
+        {"ids": list(pipeline_ids)},
+    ).scalars()
+    accounts.lock_accounts(connection, score_set_ids)
+    for pipeline_id in sorted(pipeline_ids):
+        lock_pipeline(connection, pipeline_id)
 
 
 def close_unsuccessful(
@@ -40,7 +57,7 @@ def close_unsuccessful(
 
     `failure` is the cause: of a failed or cancelled job, or why a skipped one had nothing to do.
     The job's variants get their reason, and the jobs that needed its success are skipped with
-    theirs.
+    theirs. The caller holds the locks of `lock_for_closing`.
     """
     ended = _end_job(connection, job_id, status, failure)
     reason = {
@@ -50,14 +67,15 @@ def close_unsuccessful(
         if failure.category is FailureCategory.DEPENDENCY_FAILURE
         else Reason.STEP_SKIPPED,
     }[status]
-    account_for(connection, ended, reason, failure)
-    for dependent in _skip_dependents(connection, ended, status):
-        account_for(connection, dependent, Reason.UPSTREAM_NOT_DONE, _not_run(ended, status))
+    _account_for(connection, ended, reason, failure)
+    not_run = out_of_reach(ended.key, status)
+    for dependent in _skip_dependents(connection, ended, status, not_run):
+        _account_for(connection, dependent, Reason.UPSTREAM_NOT_DONE, not_run)
 
 
-def account_for(connection: Connection, ended: Ended, reason: Reason, failure: Failure) -> None:
+def _account_for(connection: Connection, ended: Ended, reason: Reason, failure: Failure) -> None:
     """Give the rest of the job's scope its reason, and its score set the state it ends in."""
-    if ended.score_set_id is None:
+    if ended.score_set_id is None or ended.function == START_PIPELINE:
         return
     step = step_of(ended.function)
     for annotation_type in step.annotation_types:
@@ -77,10 +95,6 @@ def account_for(connection: Connection, ended: Ended, reason: Reason, failure: F
         score_sets.mapping_not_attempted(connection, ended.score_set_id)
     elif ended.function == MAP.function:
         score_sets.mapping_failed(connection, ended.score_set_id, failure.message)
-
-
-def _not_run(parent: Ended, status: JobStatus) -> Failure:
-    return out_of_reach(parent.key, status)
 
 
 def out_of_reach(parent_key: str, parent_status: str) -> Failure:
@@ -135,7 +149,7 @@ def _end_job(connection: Connection, job_id: int, status: JobStatus, failure: Fa
 
 
 def _skip_dependents(
-    connection: Connection, parent: Ended, parent_status: JobStatus
+    connection: Connection, parent: Ended, parent_status: JobStatus, not_run: Failure
 ) -> list[Ended]:
     """Skip every job that can no longer run because `parent` ended as it did."""
     rows = connection.execute(
@@ -163,8 +177,8 @@ def _skip_dependents(
         {
             "job_id": parent.job_id,
             "failed": parent_status is JobStatus.FAILED,
-            "message": _not_run(parent, parent_status).message,
-            "category": FailureCategory.DEPENDENCY_FAILURE,
+            "message": not_run.message,
+            "category": not_run.category,
         },
     )
     return [

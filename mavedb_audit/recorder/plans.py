@@ -101,7 +101,8 @@ def plan_pipeline(
                 RETURNING id, urn
             )
             INSERT INTO planned_jobs (job_id, pipeline_id, job_key, score_set_id)
-            SELECT job.id, :pipeline_id, planned.key, :score_set_id
+            SELECT job.id, :pipeline_id, planned.key,
+                   CASE WHEN planned.key <> :start THEN CAST(:score_set_id AS integer) END
               FROM job JOIN planned USING (urn)
             """
         ),
@@ -113,6 +114,7 @@ def plan_pipeline(
             "params": [json.dumps(given) for *_, given in rows],
             "pipeline_id": pipeline_id,
             "score_set_id": score_set_id,
+            "start": START_PIPELINE,
             "correlation_id": correlation_id,
             "version": version("mavedb-audit"),
         },
@@ -155,6 +157,8 @@ def job_params(plan: Pipeline, step: Step, params: Mapping[str, Any]) -> dict[st
 
 
 def _require_score_set(connection: Connection | Session, score_set_id: Any) -> None:
+    if score_set_id is None:
+        raise RequestError("score_set_id is missing: it names the score set to work on")
     if isinstance(score_set_id, int) and not isinstance(score_set_id, bool):
         found = connection.execute(
             text("SELECT true FROM scoresets WHERE id = :id"), {"id": score_set_id}
@@ -175,16 +179,20 @@ def find_pipeline(connection: Connection | Session, urn: str) -> PlannedPipeline
 
 
 def open_pipeline(
-    connection: Connection, pipeline: PlannedPipeline, flow_run_id: UUID
+    connection: Connection, name: str, pipeline: PlannedPipeline, flow_run_id: UUID
 ) -> list[OpenedJob]:
     """Set the pipeline running under this flow run. Returns its jobs in the plan's order.
 
-    A pipeline that had ended is being retried: its jobs that did not succeed become pending again.
+    A pipeline that had begun is being retried: its jobs that did not succeed become pending again.
+    Raises RequestError when it is not a pipeline of that name.
     """
-    lock_pipeline(connection, pipeline.pipeline_id)
-    name, status = connection.execute(
+    planned_name, status = connection.execute(
         text("SELECT name, status FROM pipelines WHERE id = :id"), {"id": pipeline.pipeline_id}
     ).one()
+    if planned_name != name:
+        raise RequestError(
+            f"{pipeline.pipeline_urn} is a pipeline {planned_name}, and this flow runs {name}"
+        )
     plan = PIPELINES[name]
     connection.execute(
         text(
@@ -196,13 +204,16 @@ def open_pipeline(
         ),
         {"flow_run_id": flow_run_id, "name": name, "pipeline_id": pipeline.pipeline_id},
     )
+    lock_pipeline(connection, pipeline.pipeline_id)
     if status != PipelineStatus.CREATED:
         connection.execute(
             text(
                 """
                 UPDATE job_runs
-                   SET status = 'pending', finished_at = NULL, error_message = NULL,
-                       error_traceback = NULL, failure_category = NULL, progress_message = NULL
+                   SET status = 'pending', scheduled_at = now(), started_at = NULL,
+                       finished_at = NULL, error_message = NULL, error_traceback = NULL,
+                       failure_category = NULL, progress_current = NULL, progress_total = NULL,
+                       progress_message = NULL
                  WHERE pipeline_id = :id AND status IN ('failed', 'cancelled', 'skipped')
                 """
             ),
@@ -244,6 +255,14 @@ def open_pipeline(
         for step in plan.steps
         if step.key in params_of
     ]
+
+
+def latest_run_count(connection: Connection, flow_run_id: UUID) -> int:
+    """How often the flow run was started, as far as is known."""
+    run_count: int = connection.execute(
+        text("SELECT run_count FROM prefect_runs WHERE run_id = :id"), {"id": flow_run_id}
+    ).scalar_one()
+    return run_count
 
 
 def settle_pipeline(connection: Connection, pipeline_id: int) -> tuple[PipelineStatus, list[str]]:

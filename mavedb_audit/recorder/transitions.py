@@ -4,13 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit.failures import Failure, FailureCategory
-from mavedb_audit.recorder.closing import (
-    close_unsuccessful,
-    derive_pipeline_status,
-    lock_pipeline,
-)
-from mavedb_audit.states import FINAL_STATE_TYPES, JobStatus, Run, RunKind, Transition, job_status
+from mavedb_audit.recorder.moves import Move, follow
+from mavedb_audit.states import Run, RunKind, Transition
+from mavedb_audit.texts import storable
 
 #: Flows before tasks: a task run finds its job through its flow run's pipeline.
 _UPSERT_RUNS = """
@@ -45,7 +41,7 @@ _INSERT_TRANSITIONS = """
                (state_id, run_id, type, name, timestamp, run_count, message, source)
         SELECT * FROM incoming ORDER BY state_id
         ON CONFLICT (state_id) DO NOTHING
-        RETURNING state_id, run_id, type, name, timestamp, run_count
+        RETURNING state_id, run_id, type, name, timestamp, run_count, message
     ), newest AS (
         SELECT DISTINCT ON (run_id) * FROM fresh ORDER BY run_id, timestamp DESC, state_id DESC
     )
@@ -57,7 +53,8 @@ _INSERT_TRANSITIONS = """
      WHERE run.run_id = newest.run_id
        AND (run.state_timestamp IS NULL
             OR (newest.timestamp, newest.state_id) > (run.state_timestamp, run.state_id))
-    RETURNING run.run_id, run.kind, run.pipeline_id, run.job_id, newest.type, newest.name
+    RETURNING run.run_id, run.kind, run.pipeline_id, run.job_id, newest.type, newest.name,
+              newest.timestamp, newest.message
 """
 
 
@@ -76,7 +73,6 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
     runs = {transition.run.run_id: transition.run for transition in batch}
     for kind in RunKind:
         bind_runs(connection, kind, [run for run in runs.values() if run.kind is kind])
-    messages = {transition.run.run_id: transition.message for transition in batch}
     moved = connection.execute(
         text(_INSERT_TRANSITIONS),
         {
@@ -86,16 +82,29 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
             "names": [transition.name for transition in batch],
             "timestamps": [transition.timestamp for transition in batch],
             "run_counts": [transition.run_count for transition in batch],
-            "messages": [transition.message for transition in batch],
+            "messages": [
+                storable(transition.message) if transition.message else None for transition in batch
+            ],
             "sources": [str(transition.source) for transition in batch],
         },
     ).all()
-    for run in sorted(moved, key=lambda run: (run.pipeline_id or 0, run.job_id or 0)):
-        message = messages[run.run_id] or f"Prefect's state: {run.name}"
-        if run.job_id is not None:
-            _move_job(connection, run.pipeline_id, run.job_id, run.type, run.name, message)
-        elif run.kind == RunKind.FLOW and run.pipeline_id is not None:
-            _move_pipeline(connection, run.pipeline_id, run.type, message)
+    categories = {t.run.run_id: t.category for t in batch if t.category is not None}
+    moves = [
+        Move(
+            run_id=row.run_id,
+            is_flow=row.kind == RunKind.FLOW,
+            pipeline_id=row.pipeline_id,
+            job_id=row.job_id,
+            type=row.type,
+            name=row.name,
+            timestamp=row.timestamp,
+            message=row.message or f"Prefect's state: {row.name}",
+            category=categories.get(row.run_id),
+        )
+        for row in moved
+        if row.pipeline_id is not None
+    ]
+    follow(connection, sorted(moves, key=lambda move: (move.pipeline_id, move.job_id or 0)))
 
 
 def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> None:
@@ -115,92 +124,10 @@ def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> Non
     )
 
 
-def _move_job(
-    connection: Connection,
-    pipeline_id: int | None,
-    job_id: int,
-    state_type: str,
-    state_name: str,
-    message: str,
-) -> None:
-    """Move a job that its step has not ended itself to what the task run's state stands for."""
-    status = job_status(state_type, state_name)
-    lock_pipeline(connection, pipeline_id)
-    is_open = connection.execute(
-        text(
-            """
-            SELECT status IN ('pending', 'queued', 'running') FROM job_runs WHERE id = :id
-               FOR UPDATE
-            """
-        ),
-        {"id": job_id},
+def bind_flow_run(connection: Connection, run: Run) -> int | None:
+    """The pipeline of a flow run, which is made known with it."""
+    bind_runs(connection, RunKind.FLOW, [run])
+    pipeline_id: int | None = connection.execute(
+        text("SELECT pipeline_id FROM prefect_runs WHERE run_id = :id"), {"id": run.run_id}
     ).scalar_one()
-    if not is_open:
-        return
-    if status in (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SKIPPED):
-        category = {
-            JobStatus.FAILED: FailureCategory.TIMEOUT
-            if state_name == "TimedOut"
-            else FailureCategory.SYSTEM_ERROR,
-            JobStatus.CANCELLED: FailureCategory.CANCELLED,
-            JobStatus.SKIPPED: FailureCategory.DEPENDENCY_FAILURE,
-        }[status]
-        close_unsuccessful(connection, job_id, status, Failure(category, message))
-    else:
-        connection.execute(
-            text(
-                """
-                UPDATE job_runs
-                   SET status = :status,
-                       started_at = CASE WHEN :status = 'running'
-                                         THEN coalesce(started_at, now()) ELSE started_at END,
-                       finished_at = CASE WHEN :status = 'succeeded' THEN now() END
-                 WHERE id = :id AND status <> :status
-                   AND NOT (status = 'running' AND :status = 'queued')
-                """
-            ),
-            {"id": job_id, "status": status},
-        )
-    derive_pipeline_status(connection, pipeline_id)
-
-
-def _move_pipeline(connection: Connection, pipeline_id: int, state_type: str, message: str) -> None:
-    """A flow run that has ended leaves no job open behind it."""
-    if state_type not in FINAL_STATE_TYPES:
-        return
-    lock_pipeline(connection, pipeline_id)
-    open_jobs = connection.execute(
-        text(
-            """
-            SELECT id, status FROM job_runs
-             WHERE pipeline_id = :id AND status IN ('pending', 'queued', 'running')
-             ORDER BY id FOR UPDATE
-            """
-        ),
-        {"id": pipeline_id},
-    ).all()
-    for job in open_jobs:
-        if state_type == "CANCELLED":
-            failure = Failure(FailureCategory.CANCELLED, f"The flow run was cancelled: {message}")
-            close_unsuccessful(connection, job.id, JobStatus.CANCELLED, failure)
-        elif job.status == JobStatus.RUNNING:
-            failure = Failure(
-                FailureCategory.SYSTEM_ERROR, f"The flow run ended while it ran: {message}"
-            )
-            close_unsuccessful(connection, job.id, JobStatus.FAILED, failure)
-        else:
-            failure = Failure(
-                FailureCategory.DEPENDENCY_FAILURE, f"Not run, because the flow ended: {message}"
-            )
-            close_unsuccessful(connection, job.id, JobStatus.SKIPPED, failure)
-    if state_type == "CANCELLED":
-        connection.execute(
-            text(
-                """
-                UPDATE pipelines SET status = 'cancelled', finished_at = now()
-                 WHERE id = :id AND status IN ('created', 'running', 'paused')
-                """
-            ),
-            {"id": pipeline_id},
-        )
-    derive_pipeline_status(connection, pipeline_id)
+    return pipeline_id

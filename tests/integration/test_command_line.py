@@ -92,6 +92,8 @@ def test_a_wrong_setting_is_named() -> None:
             "needs the parameters scores_file_key",
         ),
         (["annotate_score_set", "--score-set", "{urn}", "--params", "{"], "--params is not JSON"),
+        (["annotate_score_set", "--score-set", "{urn}", "--params", "[]"], "a JSON object"),
+        (["annotate_score_set", "--score-set", "{urn}", "--user-id", "99"], "no user with the id"),
     ],
 )
 def test_a_request_that_cannot_be_run_is_refused_and_leaves_nothing(

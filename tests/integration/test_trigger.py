@@ -134,9 +134,12 @@ def test_a_request_that_is_rolled_back_never_happened(
         assert dispatch_next(prefect) is False
 
 
-@pytest.mark.parametrize("unknown", [999, None])
-def test_a_request_for_an_unknown_score_set_is_refused(engine: Engine, unknown: int | None) -> None:
-    says = f"no score set with the id {unknown}"
+@pytest.mark.parametrize(
+    ("unknown", "says"), [(999, "no score set with the id 999"), (None, "score_set_id is missing")]
+)
+def test_a_request_for_an_unknown_score_set_is_refused(
+    engine: Engine, unknown: int | None, says: str
+) -> None:
     with Session(engine) as session, pytest.raises(RequestError, match=says):
         request(session, unknown)
 

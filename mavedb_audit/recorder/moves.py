@@ -1,0 +1,165 @@
+"""Move jobs and pipelines along with the states that Prefect's runs entered.
+
+A step's own transaction is the truth about its work; what moves here is what no step could say:
+that a run is scheduled or waits, that it crashed, was cancelled, or was never ready.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.recorder.closing import (
+    close_unsuccessful,
+    derive_pipeline_status,
+    lock_for_closing,
+    lock_pipeline,
+)
+from mavedb_audit.states import FINAL_STATE_TYPES, JobStatus, job_status
+
+_UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SKIPPED})
+_CATEGORY_OF_STATUS = {
+    JobStatus.FAILED: FailureCategory.SYSTEM_ERROR,
+    JobStatus.CANCELLED: FailureCategory.CANCELLED,
+    JobStatus.SKIPPED: FailureCategory.DEPENDENCY_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """A planned run's newest state. `job_id` is None for a flow run."""
+
+    run_id: UUID
+    is_flow: bool
+    pipeline_id: int
+    job_id: int | None
+    type: str
+    name: str
+    timestamp: datetime
+    message: str
+    category: FailureCategory | None = None
+
+    @property
+    def may_close(self) -> bool:
+        """Whether a job may end without success by this."""
+        if self.is_flow:
+            return self.type in FINAL_STATE_TYPES
+        return job_status(self.type, self.name) in _UNSUCCESSFUL
+
+
+def follow(connection: Connection, moves: Sequence[Move]) -> None:
+    """Apply the moves, given in the order of pipelines and jobs."""
+    closing = sorted({move.pipeline_id for move in moves if move.may_close})
+    if closing:
+        lock_for_closing(connection, closing)
+    for move in moves:
+        lock_pipeline(connection, move.pipeline_id)
+        if move.is_flow:
+            if move.type in FINAL_STATE_TYPES:
+                close_open_jobs(connection, move.pipeline_id, move.type, move.message)
+        elif move.job_id is not None:
+            _move_job(connection, move, move.job_id)
+
+
+def _move_job(connection: Connection, move: Move, job_id: int) -> None:
+    """Move a job that its step has not ended itself to what the task run's state stands for."""
+    if not _concerns_open_job(connection, move, job_id):
+        return
+    status = job_status(move.type, move.name)
+    if status in _UNSUCCESSFUL:
+        category = move.category or (
+            FailureCategory.TIMEOUT if move.name == "TimedOut" else _CATEGORY_OF_STATUS[status]
+        )
+        close_unsuccessful(connection, job_id, status, Failure(category, move.message))
+    else:
+        connection.execute(
+            text(
+                """
+                UPDATE job_runs
+                   SET status = :status,
+                       started_at = CASE WHEN :status = 'running'
+                                         THEN coalesce(started_at, now()) ELSE started_at END,
+                       finished_at = CASE WHEN :status = 'succeeded' THEN now() END
+                 WHERE id = :id AND status <> :status
+                   AND NOT (status = 'running' AND :status = 'queued')
+                """
+            ),
+            {"id": job_id, "status": status},
+        )
+    derive_pipeline_status(connection, move.pipeline_id)
+
+
+def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:
+    """Whether the job is open and the state is not of a task run that another one has replaced."""
+    concerns: bool = connection.execute(
+        text(
+            """
+            SELECT job.status IN ('pending', 'queued', 'running')
+                   AND job.scheduled_at <= :timestamp
+                   AND NOT EXISTS (
+                     SELECT FROM job_attempts AS other
+                      WHERE other.job_id = job.id AND other.task_run_id <> :run_id
+                        AND (other.outcome IS NULL
+                             OR other.started_at > :timestamp
+                             OR other.attempt > (SELECT min(own.attempt) FROM job_attempts AS own
+                                                  WHERE own.job_id = job.id
+                                                    AND own.task_run_id = :run_id)))
+              FROM job_runs AS job WHERE job.id = :job_id FOR NO KEY UPDATE
+            """
+        ),
+        {"job_id": job_id, "run_id": move.run_id, "timestamp": move.timestamp},
+    ).scalar_one()
+    return concerns
+
+
+def close_open_jobs(
+    connection: Connection, pipeline_id: int, state_type: str, message: str
+) -> None:
+    """Close what a flow run in that final state has left open.
+
+    The caller holds the locks of `lock_for_closing`.
+    """
+    for job_id, status in _open_jobs(connection, pipeline_id):
+        if state_type == "CANCELLED":
+            ending = JobStatus.CANCELLED
+            failure = Failure(FailureCategory.CANCELLED, f"The flow run was cancelled: {message}")
+        elif status == JobStatus.RUNNING:
+            ending = JobStatus.FAILED
+            failure = Failure(
+                FailureCategory.SYSTEM_ERROR, f"The flow run ended while it ran: {message}"
+            )
+        else:
+            ending = JobStatus.SKIPPED
+            failure = Failure(
+                FailureCategory.DEPENDENCY_FAILURE, f"Not run, because the flow ended: {message}"
+            )
+        close_unsuccessful(connection, job_id, ending, failure)
+    if state_type == "CANCELLED":
+        connection.execute(
+            text(
+                """
+                UPDATE pipelines SET status = 'cancelled', finished_at = now()
+                 WHERE id = :id AND status IN ('created', 'running', 'paused')
+                """
+            ),
+            {"id": pipeline_id},
+        )
+    derive_pipeline_status(connection, pipeline_id)
+
+
+def _open_jobs(connection: Connection, pipeline_id: int) -> list[tuple[int, str]]:
+    """The jobs to close, with their status. Each is closed for itself, not as a dependent."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT id, status FROM job_runs
+             WHERE pipeline_id = :id AND status IN ('pending', 'queued', 'running')
+             ORDER BY id DESC FOR NO KEY UPDATE
+            """
+        ),
+        {"id": pipeline_id},
+    )
+    return [(row.id, row.status) for row in rows]
