@@ -55,8 +55,12 @@ class MaveDB:
         target: str = BRCA1_RING,
         sequence_type: str = "dna",
         urn: str | None = None,
+        lose_files: bool = False,
     ) -> Submitted:
-        """Upload the files for a score set, a new one unless `urn` is there already."""
+        """Upload the files for a score set, a new one unless `urn` is there already.
+
+        `lose_files` removes them from the store before anybody can read them.
+        """
         urn = urn or f"tmp:{uuid4()}"
         with self.engine.begin() as connection:
             score_set_id, user_id = insert_score_set(
@@ -75,6 +79,8 @@ class MaveDB:
                 _bytes(scores),
                 None if counts is None else _bytes(counts),
             )
+            if lose_files:
+                (self.stack.state / "uploads" / keys[0]).unlink()
             planned = submit(connection, score_set_id, user_id, *keys)
         return Submitted(score_set_id, urn, user_id, planned.pipeline_id, planned.pipeline_urn)
 

@@ -121,6 +121,29 @@ def test_an_upload_that_breaks_a_rule_changes_nothing_and_says_where(mavedb: Mav
     assert mavedb.value("SELECT count(*) FROM job_attempts WHERE job_id = :id", id=failed.id) == 1
 
 
+@pytest.mark.parametrize(
+    ("scores", "lose_files", "category", "says"),
+    [
+        ("hgvs_pro,score\np.Met1Ala,0\xe9\n".encode("latin-1"), False, "validation_error", "UTF-8"),
+        (b"hgvs_pro,score\np.Met1Ala,0.5\n", True, "data_error", "is not in the store"),
+    ],
+    ids=["not UTF-8", "not there"],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    mavedb: MaveDB, scores: bytes, lose_files: bool, category: str, says: str
+) -> None:
+    submitted = mavedb.submit(scores, lose_files=lose_files)
+    assert mavedb.wait_for(submitted) == "failed"
+    job = mavedb.jobs(submitted)["create_variants_for_score_set"]
+    assert job.failure_category == category
+    assert "-scores.csv" in job.error_message
+    assert says in job.error_message
+    errors = mavedb.value(
+        "SELECT processing_errors FROM scoresets WHERE id = :id", id=submitted.score_set_id
+    )
+    assert errors["exception"] == job.error_message
+
+
 def test_a_new_upload_replaces_the_variants_and_their_links(mavedb: MaveDB) -> None:
     first = mavedb.submit(*brca1(40))
     mavedb.wait_for(first)

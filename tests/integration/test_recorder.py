@@ -299,6 +299,15 @@ def test_the_end_of_a_replaced_task_run_does_not_end_the_job(
     assert pipeline.statuses[CAR] == "succeeded"
 
 
+def test_a_task_run_that_gave_way_does_not_end_the_job(pipeline: Pipeline) -> None:
+    pipeline.open()
+    attempt = pipeline.begin(CAR)
+    pipeline.task(CAR, "FAILED", task_run_id=uuid4(), message="another run did not end in time")
+    assert pipeline.statuses[CAR] == "running"
+    pipeline.finish(attempt)
+    assert pipeline.statuses[CAR] == "succeeded"
+
+
 def test_a_state_from_before_a_retry_does_not_touch_the_reset_job(pipeline: Pipeline) -> None:
     pipeline.open()
     late = pipeline.task_state(GNOMAD, "PENDING", name="NotReady")
