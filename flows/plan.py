@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 from mavedb_audit.database import connect
 from mavedb_audit.errors import RequestError
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
+from mavedb_audit.locks import flow_lock
 from mavedb_audit.pipelines import DependencyType
 from mavedb_audit.recorder.plans import (
     OpenedJob,
@@ -46,6 +47,17 @@ async def run_plan(name: str, pipeline_urn: str | None, params: Mapping[str, Any
     assert context.flow_run is not None
     flow_run_id = context.flow_run.id
     run_count = context.flow_run.run_count
+    with flow_lock(flow_run_id):
+        return await _run(name, pipeline_urn, params, flow_run_id, run_count)
+
+
+async def _run(
+    name: str,
+    pipeline_urn: str | None,
+    params: Mapping[str, Any],
+    flow_run_id: UUID,
+    run_count: int,
+) -> State[Any]:
     try:
         pipeline, jobs = await asyncio.to_thread(_open, name, pipeline_urn, params, flow_run_id)
     except RequestError as error:

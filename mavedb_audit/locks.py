@@ -1,32 +1,53 @@
-"""The lock that a running step holds, which excludes a second run and shows that it lives.
+"""The locks that a running flow and a running step hold: each shows that its process lives.
 
-It is a session-level advisory lock on a connection of its own: when the process dies, PostgreSQL
-drops it at once. Keepalives let PostgreSQL notice a host that vanished without a word.
+They are session-level advisory locks on connections of their own: when the process dies,
+PostgreSQL drops them at once. A step's lock also excludes a second run of the same step on the
+same score set. A connection that PostgreSQL lost (a restart) is made anew, and its lock taken
+again, by a thread that looks after it.
 """
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, NullPool, create_engine, text
-from sqlalchemy.exc import OperationalError
 
 from mavedb_audit.database import engine
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.settings import settings
 
-_KEEPALIVES = {
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
+logger = logging.getLogger(__name__)
+
+Session = psycopg.Connection[Any]
+
+#: SQL that says whether somebody holds the lock on a key: format it with an expression of text.
+IS_HELD = """
+    EXISTS (SELECT FROM pg_locks
+             WHERE locktype = 'advisory' AND granted AND objsubid = 1
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND (classid::bigint << 32 | objid::bigint) = hashtextextended({key}, 0))
+"""
+
+
+def flow_lock_key(flow_run_id: UUID) -> str:
+    """What a flow run's lock is taken on; in SQL: 'mavedb_audit:flow:' || flow_run_id."""
+    return f"mavedb_audit:flow:{flow_run_id}"
 
 
 def step_lock_key(score_set_id: int | None, job_key: str) -> str:
-    """What the lock is taken on: the same step on the same score set, whatever the pipeline."""
+    """What a step's lock is taken on: the same step on the same score set, in any pipeline."""
     return f"mavedb_audit:step:{score_set_id}:{job_key}"
+
+
+@contextmanager
+def flow_lock(flow_run_id: UUID) -> Iterator[None]:
+    """Hold the flow run's lock. Another process that still holds it does not hinder this one."""
+    with _kept_session(flow_lock_key(flow_run_id), _try_to_take):
+        yield
 
 
 @contextmanager
@@ -37,38 +58,72 @@ def step_lock(
 
     Raises StepError (scheduling_error, so Prefect tries again) when it stays taken.
     """
-    key = step_lock_key(score_set_id, job_key)
-    own_engine = create_engine(
-        engine().url,
-        poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",
-        connect_args={
-            **_KEEPALIVES,
-            "application_name": "mavedb-audit step lock",
-            "connect_timeout": settings().database_connect_timeout_seconds,
-        },
-    )
-    with own_engine.connect() as connection:
-        taken = connection.execute(
-            text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))"), {"key": key}
-        ).scalar_one()
-        if not taken:
+
+    def take(session: Session, key: str) -> None:
+        if not _try_to_take(session, key):
             on_wait()
-            _wait_for(connection, key)
+            _wait_for(session, key)
+
+    with _kept_session(step_lock_key(score_set_id, job_key), take):
         yield
 
 
-def _wait_for(connection: Connection, key: str) -> None:
-    seconds = settings().step_lock_timeout_seconds
-    connection.execute(
-        text("SELECT set_config('lock_timeout', :milliseconds, false)"),
-        {"milliseconds": str(int(seconds * 1000))},
-    )
+@contextmanager
+def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[None]:
+    sessions = [_connect()]
+    stop = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(key, sessions, stop), daemon=True)
     try:
-        connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), {"key": key})
-    except OperationalError as error:
-        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
-            raise
+        take(sessions[-1], key)
+        keeper.start()
+        yield
+    finally:
+        stop.set()
+        if keeper.ident is not None:
+            keeper.join()
+        sessions[-1].close()
+
+
+def _keep(key: str, sessions: list[Session], stop: threading.Event) -> None:
+    """Look after the session until told to stop; `sessions[-1]` is the one that lives."""
+    while not stop.wait(settings().lock_check_seconds):
+        try:
+            sessions[-1].execute("SELECT 1")
+        except psycopg.OperationalError as lost:
+            logger.warning("lost the lock %s, taking it again: %s", key, lost)
+            sessions[-1].close()
+            try:
+                sessions.append(_connect())
+                _try_to_take(sessions[-1], key)
+            except psycopg.OperationalError as error:
+                logger.warning("the database does not answer yet: %s", error)
+
+
+def _connect() -> Session:
+    url = engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        application_name="mavedb-audit lock",
+        connect_timeout=settings().database_connect_timeout_seconds,
+        # PostgreSQL, and we, notice a host that vanished without a word.
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
+
+
+def _try_to_take(session: Session, key: str) -> bool:
+    row = session.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _wait_for(session: Session, key: str) -> None:
+    seconds = settings().step_lock_timeout_seconds
+    session.execute("SELECT set_config('lock_timeout', %s, false)", [str(int(seconds * 1000))])
+    try:
+        session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+    except psycopg.errors.LockNotAvailable as error:
         raise StepError(
             f"Another run of this step on this score set did not end within {seconds:g} seconds;"
             " this one gave way to it",

@@ -204,6 +204,11 @@ class PrefectRun(Base):
             one_of("state_type", PREFECT_STATE_TYPES), name="ck_prefect_runs_state_type_valid"
         ),
         Index(
+            "ix_prefect_runs_unsettled",
+            "first_seen_at",
+            postgresql_where=text("settled_at IS NULL"),
+        ),
+        Index(
             "ix_prefect_runs_open",
             "state_timestamp",
             postgresql_where=text(
@@ -228,6 +233,7 @@ class PrefectRun(Base):
     state_timestamp: Mapped[datetime | None]
     run_count: Mapped[int] = mapped_column(server_default=text("0"))
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    settled_at: Mapped[datetime | None]
 
 
 class PrefectTransition(Base):
@@ -313,6 +319,48 @@ class PipelineRequest(Base):
     last_error: Mapped[str | None] = mapped_column(Text)
 
 
+class MirrorCheckpoint(Base):
+    """How far the event stream was recorded: nothing before `occurred` is missed on a reconnect."""
+
+    __tablename__ = "mirror_checkpoints"
+
+    stream: Mapped[str] = mapped_column(String(50), primary_key=True)
+    occurred: Mapped[datetime]
+
+
+class OperatorAction(Base):
+    """What somebody, or recovery, did to a pipeline, and why."""
+
+    __tablename__ = "operator_actions"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    pipeline_id: Mapped[int | None] = mapped_column(
+        ForeignKey("pipelines.id", ondelete="SET NULL"), index=True
+    )
+    action: Mapped[str] = mapped_column(String(50))
+    actor: Mapped[str] = mapped_column(String(255))
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReplacedVariantStatus(Base):
+    """How many variants had which status when a new upload replaced them."""
+
+    __tablename__ = "replaced_variant_statuses"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    score_set_id: Mapped[int] = mapped_column(index=True)
+    replaced_by_job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job_runs.id", ondelete="SET NULL")
+    )
+    annotation_type: Mapped[str] = mapped_column(String(50))
+    version: Mapped[str | None] = mapped_column(String(50))
+    status: Mapped[str] = mapped_column(String(50))
+    failure_category: Mapped[str | None] = mapped_column(String(100))
+    variants: Mapped[int]
+    replaced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 OUR_TABLES = frozenset(
     model.__tablename__
     for model in (
@@ -321,5 +369,8 @@ OUR_TABLES = frozenset(
         PrefectTransition,
         JobAttempt,
         PipelineRequest,
+        MirrorCheckpoint,
+        OperatorAction,
+        ReplacedVariantStatus,
     )
 )

@@ -18,8 +18,12 @@ from mavedb_audit.recorder.closing import (
     lock_for_closing,
     lock_pipeline,
 )
-from mavedb_audit.states import FINAL_STATE_TYPES, JobStatus, job_status
+from mavedb_audit.states import JobStatus, job_status
 
+#: States of a flow run that leave nothing to wait for. A crash is not among them: recovery decides
+#: whether the flow is tried again, and closes its jobs if not.
+_CLOSING_FLOW_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CANCELLING"})
+_CANCELLATION = frozenset({"CANCELLED", "CANCELLING"})
 _UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SKIPPED})
 _CATEGORY_OF_STATUS = {
     JobStatus.FAILED: FailureCategory.SYSTEM_ERROR,
@@ -46,7 +50,7 @@ class Move:
     def may_close(self) -> bool:
         """Whether a job may end without success by this."""
         if self.is_flow:
-            return self.type in FINAL_STATE_TYPES
+            return self.type in _CLOSING_FLOW_STATES
         return job_status(self.type, self.name) in _UNSUCCESSFUL
 
 
@@ -58,7 +62,7 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
     for move in moves:
         lock_pipeline(connection, move.pipeline_id)
         if move.is_flow:
-            if move.type in FINAL_STATE_TYPES:
+            if move.type in _CLOSING_FLOW_STATES:
                 close_open_jobs(connection, move.pipeline_id, move.type, move.message)
         elif move.job_id is not None:
             _move_job(connection, move, move.job_id)
@@ -118,12 +122,12 @@ def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:
 def close_open_jobs(
     connection: Connection, pipeline_id: int, state_type: str, message: str
 ) -> None:
-    """Close what a flow run in that final state has left open.
+    """Close what a flow run in that state has left open: a final one, or CANCELLING.
 
     The caller holds the locks of `lock_for_closing`.
     """
     for job_id, status in _open_jobs(connection, pipeline_id):
-        if state_type == "CANCELLED":
+        if state_type in _CANCELLATION:
             ending = JobStatus.CANCELLED
             failure = Failure(FailureCategory.CANCELLED, f"The flow run was cancelled: {message}")
         elif status == JobStatus.RUNNING:
@@ -137,7 +141,7 @@ def close_open_jobs(
                 FailureCategory.DEPENDENCY_FAILURE, f"Not run, because the flow ended: {message}"
             )
         close_unsuccessful(connection, job_id, ending, failure)
-    if state_type == "CANCELLED":
+    if state_type in _CANCELLATION:
         connection.execute(
             text(
                 """

@@ -12,11 +12,12 @@ from mavedb_audit.texts import storable
 _UPSERT_RUNS = """
     INSERT INTO prefect_runs (run_id, kind, flow_run_id, name, pipeline_id, job_id)
     SELECT run.run_id, :kind, run.flow_run_id, run.name,
-           coalesce(pipeline.id, flow_run.pipeline_id), planned.job_id
+           coalesce(pipeline.id, request.pipeline_id, flow_run.pipeline_id), planned.job_id
       FROM unnest(CAST(:run_ids AS uuid[]), CAST(:flow_run_ids AS uuid[]), CAST(:names AS text[]),
                   CAST(:pipeline_urns AS text[]), CAST(:job_keys AS text[]))
            AS run (run_id, flow_run_id, name, pipeline_urn, job_key)
       LEFT JOIN pipelines AS pipeline ON pipeline.urn = run.pipeline_urn
+      LEFT JOIN pipeline_requests AS request ON request.flow_run_id = run.run_id
       LEFT JOIN prefect_runs AS flow_run ON flow_run.run_id = run.flow_run_id
       LEFT JOIN planned_jobs AS planned
         ON planned.pipeline_id = flow_run.pipeline_id AND planned.job_key = run.job_key

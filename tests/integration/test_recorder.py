@@ -239,13 +239,28 @@ def test_a_flow_cancelled_half_way_keeps_what_was_done(pipeline: Pipeline) -> No
         pipeline.finish(attempt)
 
 
-def test_a_crashed_flow_fails_what_ran_and_skips_the_rest(pipeline: Pipeline) -> None:
+def test_a_failed_flow_fails_what_ran_and_skips_the_rest(pipeline: Pipeline) -> None:
     pipeline.open()
     pipeline.begin(CAR)
-    pipeline.flow("CRASHED", message="killed")
+    pipeline.flow("FAILED", message="a bug")
     assert pipeline.statuses["pipeline"] == "failed"
     assert (pipeline.statuses[CAR], pipeline.statuses[GNOMAD]) == ("failed", "skipped")
     assert pipeline.rows("SELECT outcome FROM job_attempts") == [("failed",)]
+
+
+def test_a_crashed_flow_leaves_its_jobs_to_recovery(pipeline: Pipeline) -> None:
+    pipeline.open()
+    pipeline.begin(CAR)
+    pipeline.flow("CRASHED", message="killed")
+    assert pipeline.statuses["pipeline"] == "running"
+    assert (pipeline.statuses[CAR], pipeline.statuses[GNOMAD]) == ("running", "pending")
+
+
+def test_a_flow_that_is_being_cancelled_has_its_jobs_closed_at_once(pipeline: Pipeline) -> None:
+    pipeline.open()
+    pipeline.begin(CAR)
+    pipeline.flow("CANCELLING")
+    assert (pipeline.statuses[CAR], pipeline.statuses[GNOMAD]) == ("cancelled", "cancelled")
 
 
 def test_a_closed_job_is_not_begun_again(pipeline: Pipeline) -> None:
