@@ -1,7 +1,7 @@
 """Run a pipeline's plan: one Prefect task for each job, in the order of the dependencies."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -9,10 +9,10 @@ from uuid import UUID
 from prefect import Task, allow_failure
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Cancelled, Completed, Failed
 
-from mavedb_audit.database import connect
+from mavedb_audit.database import connect, patiently
 from mavedb_audit.errors import RequestError
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
 from mavedb_audit.locks import flow_lock
@@ -59,14 +59,15 @@ async def _run(
     run_count: int,
 ) -> State[Any]:
     try:
-        pipeline, jobs = await asyncio.to_thread(_open, name, pipeline_urn, params, flow_run_id)
+        pipeline, jobs = await asyncio.to_thread(
+            patiently(_open), name, pipeline_urn, params, flow_run_id
+        )
     except RequestError as error:
         return Failed(message=str(error))
     futures = _submit(jobs)
-    # Waited for in a thread, so that the flow's own loop stays free for its heartbeat.
-    await asyncio.to_thread(_wait_for_all, list(futures.values()))
+    await _wait_for_all(futures.values())
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
-    return await asyncio.to_thread(_settle, pipeline, flow_run_id, run_count, states)
+    return await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, run_count, states)
 
 
 def _open(
@@ -88,8 +89,8 @@ def _open(
         return pipeline, open_pipeline(connection, name, pipeline, flow_run_id)
 
 
-def _submit(jobs: Sequence[OpenedJob]) -> dict[str, PrefectFuture[Any]]:
-    futures: dict[str, PrefectFuture[Any]] = {}
+def _submit(jobs: Sequence[OpenedJob]) -> dict[str, PrefectConcurrentFuture[Any]]:
+    futures: dict[str, PrefectConcurrentFuture[Any]] = {}
     for job in jobs:
         parents: list[Any] = [futures[key] for key in job.step.after if key in futures]
         if job.step.dependency_type is DependencyType.COMPLETION_REQUIRED:
@@ -99,9 +100,15 @@ def _submit(jobs: Sequence[OpenedJob]) -> dict[str, PrefectFuture[Any]]:
     return futures
 
 
-def _wait_for_all(futures: Sequence[PrefectFuture[Any]]) -> None:
-    for future in futures:
-        future.wait()
+async def _wait_for_all(futures: Iterable[PrefectConcurrentFuture[Any]]) -> None:
+    """Wait without a thread of our own, so that the flow's loop hears its signals at once."""
+    waited_for = list(futures)
+    await asyncio.gather(
+        *(asyncio.wrap_future(future.wrapped_future) for future in waited_for),
+        return_exceptions=True,
+    )
+    for future in waited_for:
+        future.wait()  # returns at once, and lets the future know its final state
 
 
 def _settle(

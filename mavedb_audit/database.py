@@ -1,11 +1,14 @@
 """Connections to MaveDB's database, and whether it has the tables that the audit needs."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
+import psycopg
+import stamina
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from mavedb_audit.errors import ConfigurationError, DatabaseUnreachableError, SchemaError
 from mavedb_audit.settings import settings
@@ -27,6 +30,9 @@ _NOT_NEEDED = frozenset(
 #: Columns that MaveDB has dropped in later releases.
 _OPTIONAL_COLUMNS = frozenset({("job_runs", "priority")})
 _VIEW = "published_variants_materialized_view"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @functools.cache
@@ -50,6 +56,21 @@ def engine() -> Engine:
             "options": f"{given_options} -c timezone=UTC",
         },
     )
+
+
+def patiently(work: Callable[P, T]) -> Callable[P, T]:
+    """The function, called again while the database does not answer, for some minutes.
+
+    For what a flow does between its steps: a step that fails is tried again by Prefect.
+    """
+    retry = stamina.retry(
+        on=(DatabaseUnreachableError, OperationalError, psycopg.OperationalError),
+        attempts=None,
+        timeout=settings().database_patience_seconds,
+        wait_initial=0.2,
+        wait_max=5.0,
+    )
+    return retry(work)
 
 
 @contextmanager

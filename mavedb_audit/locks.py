@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 
-from mavedb_audit.database import engine
+from mavedb_audit.database import engine, patiently
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.settings import settings
@@ -70,7 +70,7 @@ def step_lock(
 
 @contextmanager
 def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[None]:
-    sessions = [_connect()]
+    sessions = [patiently(_connect)()]
     stop = threading.Event()
     keeper = threading.Thread(target=_keep, args=(key, sessions, stop), daemon=True)
     try:

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     db_username: str = "postgres"
     db_password: str = ""
     database_connect_timeout_seconds: int = 5
+    # How long a flow waits for a database that does not answer before it gives up.
+    database_patience_seconds: float = 600.0
 
     # Where uploaded score and count files lie: any fsspec URL, such as s3://bucket or file:///dir.
     upload_store_url: str = "s3://score-set-csv-uploads-dev"
