@@ -187,36 +187,40 @@ def _skip_dependents(
     ]
 
 
+#: A pipeline's status by the statuses of its jobs, as an aggregate over `job_runs AS job` without
+#: the start job. While a job can still run the pipeline runs. A failed job that others depend on
+#: fails it; a failed leaf leaves it partial.
+DERIVED_STATUS = """
+    CASE
+      WHEN bool_or(job.status IN ('pending', 'queued', 'running')) THEN 'running'
+      WHEN bool_or(job.status = 'failed' AND EXISTS (
+             SELECT FROM job_dependencies AS dependency
+              WHERE dependency.depends_on_job_id = job.id
+                AND dependency.dependency_type = 'success_required')) THEN 'failed'
+      WHEN bool_and(job.status = 'succeeded') THEN 'succeeded'
+      WHEN bool_or(job.status = 'succeeded') THEN 'partial'
+      WHEN bool_or(job.status = 'failed') THEN 'failed'
+      ELSE 'cancelled'
+    END
+"""
+
+
 def derive_pipeline_status(connection: Connection, pipeline_id: int | None) -> None:
     """Set the pipeline's status from its jobs'. The caller holds the pipeline's lock.
 
-    While a job can still run the pipeline runs. A failed job that others depend on fails the
-    pipeline; a failed leaf leaves it partial. Terminal and paused pipelines stay as they are.
+    Terminal and paused pipelines stay as they are.
     """
     if pipeline_id is None:
         return
     connection.execute(
         text(
-            """
+            f"""
             UPDATE pipelines AS pipeline
                SET status = derived.status,
                    finished_at = CASE WHEN derived.status = 'running' THEN NULL ELSE now() END
               FROM (
-                SELECT CASE
-                         WHEN bool_or(job.status IN ('pending', 'queued', 'running'))
-                           THEN 'running'
-                         WHEN bool_or(job.status = 'failed' AND EXISTS (
-                                SELECT FROM job_dependencies AS dependency
-                                 WHERE dependency.depends_on_job_id = job.id
-                                   AND dependency.dependency_type = 'success_required'))
-                           THEN 'failed'
-                         WHEN bool_and(job.status = 'succeeded') THEN 'succeeded'
-                         WHEN bool_or(job.status = 'succeeded') THEN 'partial'
-                         WHEN bool_or(job.status = 'failed') THEN 'failed'
-                         ELSE 'cancelled'
-                       END AS status
-                  FROM job_runs AS job
-                 WHERE job.pipeline_id = :pipeline_id AND job.job_function <> 'start_pipeline'
+                SELECT {DERIVED_STATUS} AS status FROM job_runs AS job
+                 WHERE job.pipeline_id = :pipeline_id AND job.job_function <> :start
               ) AS derived
              WHERE pipeline.id = :pipeline_id
                AND pipeline.status <> ALL (:settled)
@@ -226,6 +230,7 @@ def derive_pipeline_status(connection: Connection, pipeline_id: int | None) -> N
         ),
         {
             "pipeline_id": pipeline_id,
+            "start": START_PIPELINE,
             "settled": [*TERMINAL_PIPELINE_STATUSES, PipelineStatus.PAUSED],
         },
     )
