@@ -60,6 +60,7 @@ _REST_OF_SCOPE = """
     EXCEPT
     SELECT own.variant_id FROM variant_annotation_status AS own
      WHERE own.annotation_type = :annotation_type AND own.current AND own.job_run_id = :job_id
+       AND (own.failure_category IS NULL OR own.failure_category <> ALL (:not_reached))
     EXCEPT
     SELECT kept.variant_id
       FROM variants AS variant
@@ -157,6 +158,19 @@ def write_rest_of_scope(
     connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
     connection.execute(text(_INSERT_REST), parameters)
     connection.execute(text("DROP TABLE rest_of_scope"))
+
+
+def withdraw_rest_of_scope(connection: Connection, job_id: int) -> None:
+    """Retire what was written for a job that had not reached its variants: it had, after all."""
+    connection.execute(
+        text(
+            """
+            UPDATE variant_annotation_status SET current = false, updated_at = now()
+             WHERE job_run_id = :job_id AND current AND failure_category = ANY (:not_reached)
+            """
+        ),
+        {"job_id": job_id, "not_reached": sorted(NOT_REACHED)},
+    )
 
 
 def _row(

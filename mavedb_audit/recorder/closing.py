@@ -51,15 +51,21 @@ def lock_for_closing(connection: Connection, pipeline_ids: Sequence[int]) -> Non
 
 
 def close_unsuccessful(
-    connection: Connection, job_id: int, status: JobStatus, failure: Failure
+    connection: Connection,
+    job_id: int,
+    status: JobStatus,
+    failure: Failure,
+    *,
+    inferred: bool = False,
 ) -> None:
     """Write the end of a job that did not succeed, and what follows from it.
 
     `failure` is the cause: of a failed or cancelled job, or why a skipped one had nothing to do.
     The job's variants get their reason, and the jobs that needed its success are skipped with
-    theirs. The caller holds the locks of `lock_for_closing`.
+    theirs. The caller holds the locks of `lock_for_closing`. `inferred` marks an end that nobody
+    witnessed, which a witness may still correct.
     """
-    ended = _end_job(connection, job_id, status, failure)
+    ended = _end_job(connection, job_id, status, failure, inferred=inferred)
     reason = {
         JobStatus.FAILED: Reason.STEP_FAILED,
         JobStatus.CANCELLED: Reason.STEP_CANCELLED,
@@ -103,7 +109,9 @@ def out_of_reach(parent_key: str, parent_status: str) -> Failure:
     return Failure(FailureCategory.DEPENDENCY_FAILURE, f"Not run, because {parent_key} {ending}.")
 
 
-def _end_job(connection: Connection, job_id: int, status: JobStatus, failure: Failure) -> Ended:
+def _end_job(
+    connection: Connection, job_id: int, status: JobStatus, failure: Failure, *, inferred: bool
+) -> Ended:
     connection.execute(
         text(
             """
@@ -127,7 +135,7 @@ def _end_job(connection: Connection, job_id: int, status: JobStatus, failure: Fa
                    error_message = :message,
                    error_traceback = :traceback,
                    failure_category = :category,
-                   metadata = job.metadata || CAST(:result AS jsonb)
+                   metadata = (job.metadata - 'inferred') || CAST(:result AS jsonb)
               FROM job_runs AS named LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
              WHERE job.id = :job_id AND named.id = job.id
          RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
@@ -141,7 +149,10 @@ def _end_job(connection: Connection, job_id: int, status: JobStatus, failure: Fa
             "traceback": failure.traceback,
             "category": failure.category,
             "result": json.dumps(
-                {"result": {"status": status, "data": {}, "exception_details": None}}
+                {
+                    "result": {"status": status, "data": {}, "exception_details": None},
+                    **({"inferred": True} if inferred else {}),
+                }
             ),
         },
     ).one()
@@ -189,7 +200,7 @@ def _skip_dependents(
 
 #: A pipeline's status by the statuses of its jobs, as an aggregate over `job_runs AS job` without
 #: the start job. While a job can still run the pipeline runs. A failed job that others depend on
-#: fails it; a failed leaf leaves it partial.
+#: fails it; a failed leaf leaves it partial, and so does a job that is switched off.
 DERIVED_STATUS = """
     CASE
       WHEN bool_or(job.status IN ('pending', 'queued', 'running')) THEN 'running'
@@ -200,15 +211,20 @@ DERIVED_STATUS = """
       WHEN bool_and(job.status = 'succeeded') THEN 'succeeded'
       WHEN bool_or(job.status = 'succeeded') THEN 'partial'
       WHEN bool_or(job.status = 'failed') THEN 'failed'
-      ELSE 'cancelled'
+      WHEN bool_or(job.status = 'cancelled') THEN 'cancelled'
+      WHEN bool_or(job.failure_category = 'configuration_error') THEN 'partial'
+      ELSE 'failed'
     END
 """
 
 
-def derive_pipeline_status(connection: Connection, pipeline_id: int | None) -> None:
+def derive_pipeline_status(
+    connection: Connection, pipeline_id: int | None, *, overrule: bool = False
+) -> None:
     """Set the pipeline's status from its jobs'. The caller holds the pipeline's lock.
 
-    Terminal and paused pipelines stay as they are.
+    Terminal and paused pipelines stay as they are; `overrule` corrects an end that was derived,
+    but never a cancellation.
     """
     if pipeline_id is None:
         return
@@ -231,6 +247,8 @@ def derive_pipeline_status(connection: Connection, pipeline_id: int | None) -> N
         {
             "pipeline_id": pipeline_id,
             "start": START_PIPELINE,
-            "settled": [*TERMINAL_PIPELINE_STATUSES, PipelineStatus.PAUSED],
+            "settled": [PipelineStatus.CANCELLED, PipelineStatus.PAUSED]
+            if overrule
+            else [*TERMINAL_PIPELINE_STATUSES, PipelineStatus.PAUSED],
         },
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from mavedb_audit import accounts
 from mavedb_audit.failures import Failure, FailureCategory
 from mavedb_audit.recorder.closing import (
     close_unsuccessful,
@@ -51,7 +52,12 @@ class Move:
         """Whether a job may end without success by this."""
         if self.is_flow:
             return self.type in _CLOSING_FLOW_STATES
-        return job_status(self.type, self.name) in _UNSUCCESSFUL
+        return self.type != "CRASHED" and job_status(self.type, self.name) in _UNSUCCESSFUL
+
+    @property
+    def is_tasks_own_end(self) -> bool:
+        """Whether a task run says by this how it ended, whatever happened to its flow."""
+        return not self.is_flow and self.type in ("COMPLETED", "FAILED")
 
 
 def follow(connection: Connection, moves: Sequence[Move]) -> None:
@@ -69,8 +75,12 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 def _move_job(connection: Connection, move: Move, job_id: int) -> None:
-    """Move a job that its step has not ended itself to what the task run's state stands for."""
-    if not _concerns_open_job(connection, move, job_id):
+    """Move a job that its step has not ended itself to what the task run's state stands for.
+
+    A crashed task run says nothing of its own: its flow was cancelled, or crashed, or goes on to
+    its end, and that decides.
+    """
+    if move.type == "CRASHED" or not _concerns_open_job(connection, move, job_id):
         return
     status = job_status(move.type, move.name)
     if status in _UNSUCCESSFUL:
@@ -79,29 +89,36 @@ def _move_job(connection: Connection, move: Move, job_id: int) -> None:
         )
         close_unsuccessful(connection, job_id, status, Failure(category, move.message))
     else:
+        if status is JobStatus.SUCCEEDED:
+            accounts.withdraw_rest_of_scope(connection, job_id)
         connection.execute(
             text(
                 """
                 UPDATE job_runs
-                   SET status = :status,
+                   SET status = :status, metadata = metadata - 'inferred',
                        started_at = CASE WHEN :status = 'running'
                                          THEN coalesce(started_at, now()) ELSE started_at END,
-                       finished_at = CASE WHEN :status = 'succeeded' THEN now() END
+                       finished_at = CASE WHEN :status = 'succeeded' THEN now() END,
+                       error_message = CASE WHEN :status <> 'succeeded' THEN error_message END,
+                       failure_category = CASE WHEN :status <> 'succeeded'
+                                               THEN failure_category END
                  WHERE id = :id AND status <> :status
                    AND NOT (status = 'running' AND :status = 'queued')
                 """
             ),
             {"id": job_id, "status": status},
         )
-    derive_pipeline_status(connection, move.pipeline_id)
+    derive_pipeline_status(connection, move.pipeline_id, overrule=move.is_tasks_own_end)
 
 
 def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:
-    """Whether the job is open and the state is not of a task run that another one has replaced."""
+    """Whether the state is news: not of a task run that another one has replaced, and the job open,
+    or closed only because its flow ended."""
     concerns: bool = connection.execute(
         text(
             """
-            SELECT job.status IN ('pending', 'queued', 'running')
+            SELECT (job.status IN ('pending', 'queued', 'running')
+                    OR :is_own_end AND job.metadata ? 'inferred')
                    AND job.scheduled_at <= :timestamp
                    AND NOT EXISTS (
                      SELECT FROM job_attempts AS other
@@ -114,7 +131,12 @@ def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:
               FROM job_runs AS job WHERE job.id = :job_id FOR NO KEY UPDATE
             """
         ),
-        {"job_id": job_id, "run_id": move.run_id, "timestamp": move.timestamp},
+        {
+            "job_id": job_id,
+            "run_id": move.run_id,
+            "timestamp": move.timestamp,
+            "is_own_end": move.is_tasks_own_end,
+        },
     ).scalar_one()
     return concerns
 
@@ -140,7 +162,9 @@ def close_open_jobs(
             failure = Failure(
                 FailureCategory.DEPENDENCY_FAILURE, f"Not run, because the flow ended: {message}"
             )
-        close_unsuccessful(connection, job_id, ending, failure)
+        # Its own task run may still say how it really ended; a cancellation stands.
+        inferred = state_type not in _CANCELLATION
+        close_unsuccessful(connection, job_id, ending, failure, inferred=inferred)
     if state_type in _CANCELLATION:
         connection.execute(
             text(

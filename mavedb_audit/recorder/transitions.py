@@ -105,7 +105,11 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
         for row in moved
         if row.pipeline_id is not None
     ]
-    follow(connection, sorted(moves, key=lambda move: (move.pipeline_id, move.job_id or 0)))
+    # Tasks before their flow: a task knows its end, of which its flow's end lets only infer.
+    follow(
+        connection,
+        sorted(moves, key=lambda move: (move.pipeline_id, move.is_flow, move.job_id or 0)),
+    )
 
 
 def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> None:

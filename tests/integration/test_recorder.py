@@ -184,7 +184,7 @@ def test_a_state_is_recorded_once_and_a_late_one_moves_nothing_back(pipeline: Pi
 def test_a_batch_says_the_newest_states_message(pipeline: Pipeline) -> None:
     pipeline.open()
     older = pipeline.task_state(CAR, "RUNNING", message="older")
-    newer = pipeline.task_state(CAR, "CRASHED", message="the process was killed")
+    newer = pipeline.task_state(CAR, "FAILED", message="the process was killed")
     pipeline.record(newer, older)
     assert pipeline.rows(f"SELECT error_message FROM job_runs WHERE job_function = '{CAR}'") == [
         ("the process was killed",)
@@ -344,7 +344,7 @@ def test_a_flow_run_of_another_pipeline_is_refused(pipeline: Pipeline) -> None:
 
 def test_text_that_postgresql_cannot_hold_is_recorded_all_the_same(pipeline: Pipeline) -> None:
     pipeline.open()
-    pipeline.task(CAR, "CRASHED", message="a\x00b")
+    pipeline.task(CAR, "FAILED", message="a\x00b")
     assert pipeline.rows(f"SELECT error_message FROM job_runs WHERE job_function = '{CAR}'") == [
         ("a\ufffdb",)
     ]
