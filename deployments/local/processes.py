@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,50 @@ def start(
             extra_groups=[] if user else None,
         )
     memory = _memory(state)
+    how = {
+        "command": [str(word) for word in command],
+        "env": dict(env),
+        "stop_signal": stop_signal,
+        "user": user,
+        "group": group,
+        "folder": str(folder) if folder else None,
+    }
     identity = _identity(psutil.Process(process.pid))
-    memory["parts"].append(
-        {"name": name, "stop_signal": stop_signal, "log_start": log_start, **identity}
-    )
+    memory["parts"].append({"name": name, "how": how, "log_start": log_start, **identity})
     _remember(state, memory)
     return Part(name, process, log, log_start)
+
+
+def restart(state: Path, name: str) -> Part:
+    """Start a part again as it was started before; one that still runs is ended first."""
+    memory = _memory(state)
+    remembered = next(part for part in memory["parts"] if part["name"] == name)
+    process = _alive(remembered)
+    if process is not None:
+        _end(process, remembered["how"]["stop_signal"])
+    wait_for_burial(remembered["pid"])
+    memory["parts"].remove(remembered)
+    _remember(state, memory)
+    how = remembered["how"]
+    return start(
+        state,
+        name,
+        how["command"],
+        how["env"],
+        stop_signal=signal.Signals(how["stop_signal"]),
+        user=how["user"],
+        group=how["group"],
+        folder=Path(how["folder"]) if how["folder"] else None,
+    )
+
+
+def pid_of(state: Path, name: str) -> int | None:
+    """The pid of a part, None when it has ended."""
+    for remembered in _memory(state).get("parts", []):
+        if remembered["name"] == name:
+            process = _alive(remembered)
+            return process.pid if process is not None else None
+    return None
 
 
 def environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
@@ -154,6 +193,8 @@ def wait_for_burial(pid: int) -> None:
         return
     deadline = time.monotonic() + _GRACE_SECONDS
     while not _runs(process) and psutil.pid_exists(pid) and time.monotonic() < deadline:
+        with suppress(ChildProcessError):  # not a child of ours: its own parent buries it
+            os.waitpid(pid, os.WNOHANG)
         time.sleep(_POLL_SECONDS)
 
 
@@ -188,7 +229,7 @@ def stop(state: Path) -> list[str]:
     for remembered in reversed(memory.get("parts", [])):
         process = _alive(remembered)
         if process is not None:
-            _end(process, remembered["stop_signal"])
+            _end(process, remembered["how"]["stop_signal"])
             ended.append(str(remembered["name"]))
     for process in _marked(state):
         _end(process, signal.SIGTERM)
@@ -269,6 +310,7 @@ def _memory(state: Path) -> dict[str, Any]:
 def _remember(state: Path, memory: Mapping[str, Any]) -> None:
     """Replace pids.json in one step: a kill in between leaves the old one whole."""
     new = state / "pids.json.new"
+    new.touch(mode=0o600)  # it holds how parts are started, with their passwords
     new.write_text(json.dumps(memory, indent=1))
     new.replace(state / "pids.json")
 
