@@ -8,8 +8,9 @@ import logging
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import uuid4
 
 from cyclopts import App, Parameter
@@ -32,21 +33,14 @@ messages = Console(stderr=True)
 
 @app.command
 def serve() -> None:
-    """Take requested pipelines to Prefect until stopped (Ctrl-C or SIGTERM).
+    """Take requests to Prefect, record its states and recover what died, until stopped.
 
-    Several may run, on any host: each request goes out once.
+    Several may run, on any host. Ctrl-C and SIGTERM end it.
     """
-    from prefect.settings import PREFECT_API_URL
-
     from mavedb_audit.database import check_schema, connect
-    from mavedb_audit.dispatcher import dispatch_until
+    from mavedb_audit.service import serve_until
 
-    if PREFECT_API_URL.value() is None:
-        # Prefect would start a server of its own, where nobody looks for the flow runs.
-        raise ConfigurationError(
-            "PREFECT_API_URL is not set: it must be the API of the Prefect server, such as"
-            " http://prefect:4200/api"
-        )
+    _require_prefect()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with connect() as connection:
@@ -58,7 +52,7 @@ def serve() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    dispatch_until(stop)
+    serve_until(stop)
 
 
 @app.command
@@ -99,6 +93,70 @@ def request(
     sys.stdout.write(f"{planned.pipeline_urn}\n")
 
 
+Output = Annotated[Literal["table", "json"], Parameter(help="How to print what was found.")]
+Since = Annotated[
+    datetime | None, Parameter(help="Only runs that are open, started or ended since then (UTC).")
+]
+
+
+@app.command
+def verify(*, since: Since = None, output: Output = "table") -> int:
+    """Compare the audit with Prefect, state by state, and the audit's rows with each other.
+
+    Exits 1 when something is missing or contradicts; what only a process witnessed, because it
+    died before Prefect heard of it, is listed as lost by Prefect and is no problem.
+    """
+    from mavedb_audit import verify as verification
+    from mavedb_audit.histories import prefect_client
+    from mavedb_audit.report import verification_as_json, verification_as_table
+
+    _require_prefect()
+    with prefect_client() as client:
+        found = verification.verify(client, since=_in_utc(since))
+    if output == "json":
+        sys.stdout.write(verification_as_json(found))
+    else:
+        Console().print(verification_as_table(found))
+    return 1 if found.has_problems else 0
+
+
+@app.command
+def reconcile(*, since: Since = None, everything: bool = False, output: Output = "table") -> int:
+    """Ask Prefect for every state of every run that is not settled, and record what is missing.
+
+    `--everything` asks for settled runs too: it makes the transitions again from Prefect's history.
+    """
+    from dataclasses import asdict
+
+    from mavedb_audit import reconcile as reconciliation
+    from mavedb_audit.histories import prefect_client
+
+    _require_prefect()
+    with prefect_client() as client:
+        done = reconciliation.reconcile(client, since=_in_utc(since), everything=everything)
+    figures = asdict(done)
+    if output == "json":
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in figures.items()))
+    return 1 if done.unanswered else 0
+
+
+def _require_prefect() -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value() is None:
+        # Prefect would start a server of its own, where nobody looks for the flow runs.
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set: it must be the API of the Prefect server, such as"
+            " http://prefect:4200/api"
+        )
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
 def _is_user(connection: "Connection", user_id: int) -> bool:
     from sqlalchemy import text
 
@@ -109,7 +167,7 @@ def _is_user(connection: "Connection", user_id: int) -> bool:
 def main() -> None:
     """The entry point: a mistake that a person can mend is one message, without a traceback."""
     try:
-        app()
+        sys.exit(app())
     except MaveDBAuditError as error:
         messages.print(
             f"mavedb-audit: {error}", style="red", highlight=False, markup=False, soft_wrap=True

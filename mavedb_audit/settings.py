@@ -68,6 +68,26 @@ class Settings(BaseSettings):
     dispatch_poll_seconds: float = 2.0
     hook_timeout_seconds: int = 3
 
+    # The reconciler: how often it asks Prefect, how far back it looks at first, and how long a run
+    # must have ended before its history counts as complete (states arrive up to 20 s late).
+    reconcile_interval_seconds: float = 30.0
+    reconcile_window_hours: float = 24.0
+    reconcile_grace_seconds: float = 30.0
+
+    # Recovery: how often it looks; for how long nobody may hold a running flow's lock; how long
+    # after a start of PostgreSQL no lock counts as missing, since all are taken anew.
+    recovery_interval_seconds: float = Field(default=2.0, gt=0)
+    recovery_grace_seconds: float = Field(default=3.0, ge=0)
+    recovery_restart_grace_seconds: float = Field(default=20.0, ge=0)
+    # After such times a flow run that was not started, a job that runs without a lock, and a
+    # pipeline whose flow run has ended count as stalled.
+    recovery_queued_seconds: float = 600.0
+    recovery_running_seconds: float = 3600.0
+    recovery_pending_seconds: float = 1800.0
+
+    # Operators' verbs: how long one waits for Prefect to end a flow run before it runs it again.
+    operator_timeout_seconds: float = Field(default=60.0, gt=0)
+
     @property
     def sqlalchemy_url(self) -> URL | str:
         """The domain database's URL for SQLAlchemy, always with the psycopg driver."""
