@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import uuid4
@@ -121,19 +121,30 @@ def verify(*, since: Since = None, output: Output = "table") -> int:
 
 
 @app.command
-def reconcile(*, since: Since = None, everything: bool = False, output: Output = "table") -> int:
-    """Ask Prefect for every state of every run that is not settled, and record what is missing.
+def reconcile(
+    *,
+    since: Since = None,
+    everything: Annotated[
+        bool, Parameter(name="--all", help="All runs that Prefect has, however old.")
+    ] = False,
+    output: Output = "table",
+) -> int:
+    """Ask Prefect for every state of our runs, and record what is missing.
 
-    `--everything` asks for settled runs too: it makes the transitions again from Prefect's history.
+    Of the runs of the last RECONCILE_WINDOW_HOURS, unless told otherwise. With --all it makes the
+    transitions again from Prefect's history.
     """
     from dataclasses import asdict
 
     from mavedb_audit import reconcile as reconciliation
     from mavedb_audit.histories import prefect_client
+    from mavedb_audit.settings import settings
 
     _require_prefect()
+    window = timedelta(hours=settings().reconcile_window_hours)
+    begin = _in_utc(since) or (None if everything else datetime.now(UTC) - window)
     with prefect_client() as client:
-        done = reconciliation.reconcile(client, since=_in_utc(since), everything=everything)
+        done = reconciliation.reconcile(client, since=begin, everything=True)
     figures = asdict(done)
     if output == "json":
         sys.stdout.write(json.dumps(figures) + "\n")

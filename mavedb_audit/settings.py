@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     recovery_interval_seconds: float = Field(default=2.0, gt=0)
     recovery_grace_seconds: float = Field(default=3.0, ge=0)
     recovery_restart_grace_seconds: float = Field(default=20.0, ge=0)
+    # A worker reports a crash twice, seconds apart; the second would end what is tried again.
+    recovery_crash_seconds: float = Field(default=5.0, ge=0)
     # After such times a flow run that was not started, a job that runs without a lock, and a
     # pipeline whose flow run has ended count as stalled.
     recovery_queued_seconds: float = 600.0

@@ -68,7 +68,7 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
     for move in moves:
         lock_pipeline(connection, move.pipeline_id)
         if move.is_flow:
-            if move.type in _CLOSING_FLOW_STATES:
+            if move.type in _CLOSING_FLOW_STATES and _is_newest_flow_run(connection, move):
                 close_open_jobs(connection, move.pipeline_id, move.type, move.message)
         elif move.job_id is not None:
             _move_job(connection, move, move.job_id)
@@ -103,12 +103,30 @@ def _move_job(connection: Connection, move: Move, job_id: int) -> None:
                        failure_category = CASE WHEN :status <> 'succeeded'
                                                THEN failure_category END
                  WHERE id = :id AND status <> :status
-                   AND NOT (status = 'running' AND :status = 'queued')
+                   AND NOT (:status = 'queued' AND EXISTS (
+                     SELECT FROM job_attempts
+                      WHERE job_attempts.job_id = job_runs.id AND outcome IS NULL))
                 """
             ),
             {"id": job_id, "status": status},
         )
     derive_pipeline_status(connection, move.pipeline_id, overrule=move.is_tasks_own_end)
+
+
+def _is_newest_flow_run(connection: Connection, move: Move) -> bool:
+    """Whether no other flow run was begun for the pipeline since: that one answers for the jobs."""
+    is_newest: bool = connection.execute(
+        text(
+            """
+            SELECT NOT EXISTS (
+              SELECT FROM prefect_runs AS other JOIN prefect_runs AS own ON own.run_id = :run_id
+               WHERE other.pipeline_id = :pipeline_id AND other.kind = 'flow'
+                 AND other.first_seen_at > own.first_seen_at)
+            """
+        ),
+        {"pipeline_id": move.pipeline_id, "run_id": move.run_id},
+    ).scalar_one()
+    return is_newest
 
 
 def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:

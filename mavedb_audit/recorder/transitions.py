@@ -23,7 +23,8 @@ _UPSERT_RUNS = """
         ON planned.pipeline_id = flow_run.pipeline_id AND planned.job_key = run.job_key
      ORDER BY run.run_id
     ON CONFLICT (run_id) DO UPDATE
-       SET pipeline_id = coalesce(prefect_runs.pipeline_id, excluded.pipeline_id),
+       SET name = excluded.name,
+           pipeline_id = coalesce(prefect_runs.pipeline_id, excluded.pipeline_id),
            job_id = coalesce(prefect_runs.job_id, excluded.job_id)
      WHERE (prefect_runs.pipeline_id IS NULL AND excluded.pipeline_id IS NOT NULL)
         OR (prefect_runs.job_id IS NULL AND excluded.job_id IS NOT NULL)
@@ -80,7 +81,7 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
             "state_ids": [transition.state_id for transition in batch],
             "run_ids": [transition.run.run_id for transition in batch],
             "types": [transition.type for transition in batch],
-            "names": [transition.name for transition in batch],
+            "names": [storable(transition.name)[:255] for transition in batch],
             "timestamps": [transition.timestamp for transition in batch],
             "run_counts": [transition.run_count for transition in batch],
             "messages": [
@@ -122,7 +123,7 @@ def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> Non
             "kind": str(kind),
             "run_ids": [run.run_id for run in runs],
             "flow_run_ids": [run.flow_run_id for run in runs],
-            "names": [run.name for run in runs],
+            "names": [storable(run.name)[:500] for run in runs],
             "pipeline_urns": [run.pipeline_urn for run in runs],
             "job_keys": [run.job_key for run in runs],
         },

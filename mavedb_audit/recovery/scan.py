@@ -135,19 +135,22 @@ def _decide(
         _record([*in_prefect.task_states(in_prefect.task_runs_of(client, flow_run.id)), *known])
         _close_ended(suspect, state)
         return True
-    is_dead = state.type is StateType.CRASHED
-    if not is_dead and _is_dead(suspect, state):
-        known += in_prefect.crash_flow(client, flow_run, suspect.evidence)
-        is_dead = True
+    has_crashed, is_dead = state.type is StateType.CRASHED, _is_dead(suspect, state)
     if is_dead:
+        known += in_prefect.crash_flow(client, flow_run, suspect.evidence)
+    if has_crashed or is_dead:
         known += _end_task_runs(client, flow_run.id)
     _record(known)
-    return is_dead and _try_again_or_close(client, suspect, flow_run)
+    if has_crashed:
+        # The worker that reported it does so once more, and would crash what is tried again.
+        is_settled = _age(state) > timedelta(seconds=settings().recovery_crash_seconds)
+        return _try_again_or_close(client, suspect, flow_run, may_try_again=is_settled)
+    return is_dead and _try_again_or_close(client, suspect, flow_run, may_try_again=True)
 
 
 def _is_dead(suspect: Suspect, state: State[object]) -> bool:
     """Whether a flow run that Prefect takes for alive is dead: nobody holds its lock."""
-    age = datetime.now(UTC) - state.timestamp
+    age = _age(state)
     match state.type:
         case StateType.RUNNING:
             # Another state than the one that was suspected has yet to show that it is dead.
@@ -161,6 +164,10 @@ def _is_dead(suspect: Suspect, state: State[object]) -> bool:
             return False
 
 
+def _age(state: State[object]) -> timedelta:
+    return datetime.now(UTC) - state.timestamp
+
+
 def _close_ended(suspect: Suspect, state: State[object]) -> None:
     """Close what is open of a pipeline whose flow run has ended: recording may have missed it."""
     message = state.message or f"Prefect's state: {state.name}"
@@ -170,8 +177,13 @@ def _close_ended(suspect: Suspect, state: State[object]) -> None:
             close_open_jobs(connection, suspect.pipeline_id, state.type.value, message)
 
 
-def _try_again_or_close(client: SyncPrefectClient, suspect: Suspect, flow_run: FlowRun) -> bool:
-    """Decide about the jobs of a dead flow run. What a step had committed is done in any case."""
+def _try_again_or_close(
+    client: SyncPrefectClient, suspect: Suspect, flow_run: FlowRun, *, may_try_again: bool
+) -> bool:
+    """Decide about the jobs of a dead flow run. What a step had committed is done in any case.
+
+    What is to be tried again waits for a later scan unless it may be now.
+    """
     pipeline_id = suspect.pipeline_id
     with connect() as connection, connection.begin():
         lock_for_closing(connection, [pipeline_id])
@@ -181,6 +193,8 @@ def _try_again_or_close(client: SyncPrefectClient, suspect: Suspect, flow_run: F
         what_happened = "; ".join(f"{tried.key}: {tried.what_happened}" for tried in tries)
         what_happened = what_happened or "The flow's process ended between its steps"
         why_not = _why_not_again(connection, pipeline_id, tries, flow_run)
+        if why_not is None and not may_try_again:
+            return False
         if why_not is None:
             crashes.fail_open_attempts(connection, pipeline_id, tries)
             crashes.note(connection, pipeline_id, "recover", what_happened)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -309,17 +309,14 @@ class Relay:
 
         async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there, back = await asyncio.open_connection(LOOPBACK, self._to_port)
-            try:
-                await asyncio.wait(
-                    [
-                        asyncio.create_task(pump(reader, back)),
-                        asyncio.create_task(pump(there, writer)),
-                    ],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            finally:
-                writer.transport.abort()
-                back.transport.abort()
+            both = [
+                asyncio.create_task(pump(reader, back)),
+                asyncio.create_task(pump(there, writer)),
+            ]
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            writer.transport.abort()
+            back.transport.abort()
 
         async def serve() -> None:
             # Leaving the loop cancels, and so cuts, whatever passes still.

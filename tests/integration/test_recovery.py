@@ -49,7 +49,7 @@ def _two_recoveries(stack: Stack) -> Iterator[None]:  # noqa: ARG001 - they need
 @pytest.fixture
 def _no_patience(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001
     """In this process everything that may stall counts as stalled at once."""
-    for name in ("QUEUED", "RUNNING", "PENDING", "GRACE", "RESTART_GRACE"):
+    for name in ("QUEUED", "RUNNING", "PENDING", "GRACE", "RESTART_GRACE", "CRASH"):
         monkeypatch.setenv(f"RECOVERY_{name}_SECONDS", "0")
     settings.cache_clear()
     yield
@@ -103,7 +103,7 @@ def test_a_killed_flow_process_is_tried_again_once_and_its_first_attempt_is_kept
         kill(attempt.process_id)
         killed_at = time.monotonic()
         wait_until_tried_again(mavedb, submitted)
-        assert time.monotonic() - killed_at < 10
+        assert time.monotonic() - killed_at < 15
     assert mavedb.wait_for(submitted) == "succeeded"
 
     assert actions(mavedb, submitted) == ["recover"]
@@ -128,7 +128,7 @@ def test_a_killed_worker_with_its_flow_process_is_noticed_by_the_lock(mavedb: Ma
         kill(attempt.process_id)
         killed_at = time.monotonic()
         wait_until_tried_again(mavedb, submitted)
-        assert time.monotonic() - killed_at < 10
+        assert time.monotonic() - killed_at < 15
         assert mavedb.flow_run(submitted)["state_name"] == "AwaitingRetry"
         assert [run["state_type"] for run in mavedb.task_runs(submitted) if run["name"] == MAP] == [
             "CRASHED"
