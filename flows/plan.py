@@ -1,7 +1,12 @@
 """Run a pipeline's plan: one Prefect task for each job, in the order of the dependencies."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -9,6 +14,8 @@ from uuid import UUID
 from prefect import Task, allow_failure
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
+from prefect.flow_runs import asuspend_flow_run
 from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Cancelled, Completed, Failed
 
@@ -17,16 +24,20 @@ from mavedb_audit.errors import RequestError
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
 from mavedb_audit.locks import flow_lock
 from mavedb_audit.pipelines import DependencyType
+from mavedb_audit.recorder.crashes import was_given_up
+from mavedb_audit.recorder.pausing import is_paused, lock_if_paused, resume_pipeline
 from mavedb_audit.recorder.plans import (
     OpenedJob,
     PlannedPipeline,
     find_pipeline,
-    latest_run_count,
     open_pipeline,
     plan_pipeline,
     settle_pipeline,
 )
 from mavedb_audit.states import PipelineStatus
+
+#: What a flow that is told to end leaves its running steps. They may be killed at any moment.
+_GRACE_SECONDS = 2.0
 
 
 def task_of(job_function: str) -> Task[..., Any]:
@@ -46,9 +57,10 @@ async def run_plan(name: str, pipeline_urn: str | None, params: Mapping[str, Any
     assert context is not None
     assert context.flow_run is not None
     flow_run_id = context.flow_run.id
-    run_count = context.flow_run.run_count
-    with flow_lock(flow_run_id):
-        return await _run(name, pipeline_urn, params, flow_run_id, run_count)
+    assert context.flow_run.state is not None
+    began_at = context.flow_run.state.timestamp
+    with flow_lock(flow_run_id), _ending_soon_if_told_to():
+        return await _run(name, pipeline_urn, params, flow_run_id, began_at)
 
 
 async def _run(
@@ -56,7 +68,7 @@ async def _run(
     pipeline_urn: str | None,
     params: Mapping[str, Any],
     flow_run_id: UUID,
-    run_count: int,
+    began_at: datetime,
 ) -> State[Any]:
     try:
         pipeline, jobs = await asyncio.to_thread(
@@ -64,10 +76,17 @@ async def _run(
         )
     except RequestError as error:
         return Failed(message=str(error))
-    futures = _submit(jobs)
-    await _wait_for_all(futures.values())
+    futures = await _run_steps(pipeline.pipeline_id, jobs)
+    if await asyncio.to_thread(patiently(_was_given_up), flow_run_id, began_at):
+        # Another process runs in this one's place: whatever this one says would end that one.
+        raise Abort("It was taken for dead, and is tried again elsewhere.")
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
-    return await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, run_count, states)
+    return await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, states)
+
+
+def _was_given_up(flow_run_id: UUID, began_at: datetime) -> bool:
+    with connect() as connection:
+        return was_given_up(connection, flow_run_id, began_at)
 
 
 def _open(
@@ -89,39 +108,81 @@ def _open(
         return pipeline, open_pipeline(connection, name, pipeline, flow_run_id)
 
 
-def _submit(jobs: Sequence[OpenedJob]) -> dict[str, PrefectConcurrentFuture[Any]]:
+async def _run_steps(
+    pipeline_id: int, jobs: Sequence[OpenedJob]
+) -> dict[str, PrefectConcurrentFuture[Any]]:
+    """Submit each step once those it comes after have ended. Returns when all have ended.
+
+    Between steps a paused pipeline's flow run is suspended: Prefect's Pause ends the process.
+    """
+    waiting = {job.key: job for job in jobs}
     futures: dict[str, PrefectConcurrentFuture[Any]] = {}
-    for job in jobs:
-        parents: list[Any] = [futures[key] for key in job.step.after if key in futures]
-        if job.step.dependency_type is DependencyType.COMPLETION_REQUIRED:
-            parents = [allow_failure(parent) for parent in parents]
-        step = task_of(job.function).with_options(task_run_name=job.key)
-        futures[job.key] = step.submit(wait_for=parents, **job.params)
+    running: dict[asyncio.Future[Any], str] = {}
+    while waiting or running:
+        unfinished = {*waiting, *running.values()}
+        ready = [job for job in waiting.values() if unfinished.isdisjoint(job.step.after)]
+        paused = bool(ready) and await asyncio.to_thread(patiently(_is_paused), pipeline_id)
+        if paused and not running:
+            await asyncio.to_thread(_suspend_if_paused, pipeline_id)
+            continue
+        for job in [] if paused else ready:
+            futures[job.key] = _submit(waiting.pop(job.key), futures)
+            running[asyncio.wrap_future(futures[job.key].wrapped_future)] = job.key
+        # Without a thread of our own, so that the flow's loop hears its signals at once.
+        ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for end in ended:
+            futures[running.pop(end)].wait()  # at once: it lets the future know its final state
     return futures
 
 
-async def _wait_for_all(futures: Iterable[PrefectConcurrentFuture[Any]]) -> None:
-    """Wait without a thread of our own, so that the flow's loop hears its signals at once."""
-    waited_for = list(futures)
-    await asyncio.gather(
-        *(asyncio.wrap_future(future.wrapped_future) for future in waited_for),
-        return_exceptions=True,
-    )
-    for future in waited_for:
-        future.wait()  # returns at once, and lets the future know its final state
+def _submit(
+    job: OpenedJob, futures: Mapping[str, PrefectConcurrentFuture[Any]]
+) -> PrefectConcurrentFuture[Any]:
+    parents: list[Any] = [futures[key] for key in job.step.after if key in futures]
+    if job.step.dependency_type is DependencyType.COMPLETION_REQUIRED:
+        parents = [allow_failure(parent) for parent in parents]
+    step = task_of(job.function).with_options(task_run_name=job.key)
+    future: PrefectConcurrentFuture[Any] = step.submit(wait_for=parents, **job.params)
+    return future
+
+
+def _is_paused(pipeline_id: int) -> bool:
+    with connect() as connection:
+        return is_paused(connection, pipeline_id)
+
+
+def _suspend_if_paused(pipeline_id: int) -> None:
+    """Suspend this flow run, unless the pipeline was resumed meanwhile, by us or in Prefect.
+
+    Prefect lets each pause suspend a flow run once. The pipeline stays locked, so that nobody
+    resumes it between our look at it and Prefect's suspension.
+    """
+    with connect() as connection, connection.begin():
+        pause = lock_if_paused(connection, pipeline_id)
+        if pause is not None:
+            asyncio.run(asuspend_flow_run(key=pause))  # raises Pause when it is suspended
+            resume_pipeline(connection, pipeline_id)
+
+
+@contextmanager
+def _ending_soon_if_told_to() -> Iterator[None]:
+    """Leave steps that still run to their fate: Prefect's engine waits for them when it is told to
+    end its flow run, and would be killed after half a minute."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        end = threading.Timer(_GRACE_SECONDS, os._exit, [128 + signal.SIGTERM])
+        end.daemon = True
+        end.start()
+        raise
 
 
 def _settle(
     pipeline: PlannedPipeline,
     flow_run_id: UUID,
-    run_count: int,
     states: Mapping[str, tuple[UUID, State[Any]]],
 ) -> State[Any]:
-    with connect() as connection:
-        is_current = run_count >= latest_run_count(connection, flow_run_id)
-    if is_current:
-        # A run that was taken for dead and retried elsewhere has nothing to say about its jobs.
-        record_task_states(flow_run_id, states)
+    record_task_states(flow_run_id, states)
     with connect() as connection, connection.begin():
         status, unsuccessful = settle_pipeline(connection, pipeline.pipeline_id)
     message = "; ".join(unsuccessful)

@@ -20,6 +20,7 @@ from mavedb_audit.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
     MaveDBAuditError,
+    PrefectUnreachableError,
     RequestError,
     SchemaError,
 )
@@ -188,7 +189,7 @@ def main() -> None:
 
 def _exit_code(error: MaveDBAuditError) -> int:
     match error:
-        case DatabaseUnreachableError():
+        case DatabaseUnreachableError() | PrefectUnreachableError():
             return 3
         case RequestError() | ConfigurationError() | SchemaError():
             return 2

@@ -21,6 +21,12 @@ class DatabaseUnreachableError(MaveDBAuditError):
     category = FailureCategory.NETWORK_ERROR
 
 
+class PrefectUnreachableError(MaveDBAuditError):
+    """The Prefect server of PREFECT_API_URL does not answer, or not as Prefect."""
+
+    category = FailureCategory.NETWORK_ERROR
+
+
 class SchemaError(MaveDBAuditError):
     """The database lacks a table or column that the audit needs; the message names it."""
 

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     # How long a step waits for another run of the same step on the same score set.
     step_lock_timeout_seconds: float = 600.0
     # How often the session that holds a lock is looked after.
-    lock_check_seconds: float = 5.0
+    lock_check_seconds: float = 2.0
     dispatch_poll_seconds: float = 2.0
     hook_timeout_seconds: int = 3
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit import score_sets
+from mavedb_audit import replaced, score_sets
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
@@ -90,6 +90,7 @@ def create_variants_for_score_set(
     )
     step.progress(80, 100, f"Writing {scores.height:,} variants")
     with step.finishing() as finish:
+        replaced.keep_summary(finish.connection, score_set_id, finish.job.job_id)
         finish.data["variants"] = replace_variants(finish.connection, score_set_id, tables)
 
 

@@ -223,8 +223,8 @@ def derive_pipeline_status(
 ) -> None:
     """Set the pipeline's status from its jobs'. The caller holds the pipeline's lock.
 
-    Terminal and paused pipelines stay as they are; `overrule` corrects an end that was derived,
-    but never a cancellation.
+    Terminal pipelines stay as they are, and paused ones while a job can still run; `overrule`
+    corrects an end that was derived, but never a cancellation.
     """
     if pipeline_id is None:
         return
@@ -241,14 +241,12 @@ def derive_pipeline_status(
              WHERE pipeline.id = :pipeline_id
                AND pipeline.status <> ALL (:settled)
                AND pipeline.status <> derived.status
-               AND NOT (pipeline.status = 'created' AND derived.status = 'running')
+               AND NOT (pipeline.status IN ('created', 'paused') AND derived.status = 'running')
             """
         ),
         {
             "pipeline_id": pipeline_id,
             "start": START_PIPELINE,
-            "settled": [PipelineStatus.CANCELLED, PipelineStatus.PAUSED]
-            if overrule
-            else [*TERMINAL_PIPELINE_STATUSES, PipelineStatus.PAUSED],
+            "settled": [PipelineStatus.CANCELLED] if overrule else [*TERMINAL_PIPELINE_STATUSES],
         },
     )

@@ -223,12 +223,16 @@ def times_noted(connection: Connection, pipeline_id: int, action: str) -> int:
 
 
 def was_given_up(connection: Connection, flow_run_id: UUID, began_at: datetime) -> bool:
-    """Whether the process that began the flow run then was taken for dead since."""
+    """Whether the process that began the flow run then was taken for dead, and another one is to
+    run in its place."""
     given_up: bool = connection.execute(
         text(
             """
-            SELECT EXISTS (SELECT FROM prefect_transitions
-                            WHERE run_id = :id AND type = 'CRASHED' AND timestamp > :began_at)
+            SELECT EXISTS (
+                SELECT FROM prefect_transitions AS crash
+                  JOIN prefect_transitions AS later USING (run_id)
+                 WHERE run_id = :id AND crash.type = 'CRASHED' AND crash.timestamp > :began_at
+                   AND later.type = 'SCHEDULED' AND later.timestamp > crash.timestamp)
             """
         ),
         {"id": flow_run_id, "began_at": began_at},

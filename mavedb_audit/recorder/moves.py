@@ -19,6 +19,7 @@ from mavedb_audit.recorder.closing import (
     lock_for_closing,
     lock_pipeline,
 )
+from mavedb_audit.recorder.pausing import follow_flow_run
 from mavedb_audit.states import JobStatus, job_status
 
 #: States of a flow run that leave nothing to wait for. A crash is not among them: recovery decides
@@ -68,8 +69,12 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
     for move in moves:
         lock_pipeline(connection, move.pipeline_id)
         if move.is_flow:
-            if move.type in _CLOSING_FLOW_STATES and _is_newest_flow_run(connection, move):
+            if not _is_newest_flow_run(connection, move):
+                continue
+            if move.type in _CLOSING_FLOW_STATES:
                 close_open_jobs(connection, move.pipeline_id, move.type, move.message)
+            else:
+                follow_flow_run(connection, move.pipeline_id, move.type, move.name, move.timestamp)
         elif move.job_id is not None:
             _move_job(connection, move, move.job_id)
 
@@ -146,6 +151,15 @@ def _concerns_open_job(connection: Connection, move: Move, job_id: int) -> bool:
                              OR other.attempt > (SELECT min(own.attempt) FROM job_attempts AS own
                                                   WHERE own.job_id = job.id
                                                     AND own.task_run_id = :run_id)))
+                   AND NOT EXISTS (
+                     -- What a process says after it was taken for dead is no news.
+                     SELECT FROM prefect_runs AS task_run
+                       JOIN prefect_transitions AS crash
+                         ON crash.run_id = task_run.flow_run_id AND crash.type = 'CRASHED'
+                      WHERE task_run.run_id = :run_id AND crash.timestamp < :timestamp
+                        AND crash.timestamp > (SELECT min(first.timestamp)
+                                                 FROM prefect_transitions AS first
+                                                WHERE first.run_id = :run_id))
               FROM job_runs AS job WHERE job.id = :job_id FOR NO KEY UPDATE
             """
         ),

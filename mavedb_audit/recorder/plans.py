@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from mavedb_audit.errors import RequestError
 from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
 from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
-from mavedb_audit.states import PipelineStatus
+from mavedb_audit.recorder.resetting import Selection, reset_jobs
+from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, PipelineStatus
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,11 @@ def open_pipeline(
 ) -> list[OpenedJob]:
     """Set the pipeline running under this flow run. Returns its jobs in the plan's order.
 
-    A pipeline that had begun is being retried: its jobs that did not succeed become pending again.
+    A pipeline that had ended is being retried: its jobs that did not succeed become pending again.
+    A paused one stays paused, and no step of it may begin.
     Raises RequestError when it is not a pipeline of that name.
     """
+    lock_pipeline(connection, pipeline.pipeline_id)
     planned_name, status = connection.execute(
         text("SELECT name, status FROM pipelines WHERE id = :id"), {"id": pipeline.pipeline_id}
     ).one()
@@ -204,26 +207,14 @@ def open_pipeline(
         ),
         {"flow_run_id": flow_run_id, "name": name, "pipeline_id": pipeline.pipeline_id},
     )
-    lock_pipeline(connection, pipeline.pipeline_id)
-    if status != PipelineStatus.CREATED:
-        connection.execute(
-            text(
-                """
-                UPDATE job_runs
-                   SET status = 'pending', scheduled_at = now(), started_at = NULL,
-                       finished_at = NULL, error_message = NULL, error_traceback = NULL,
-                       failure_category = NULL, progress_current = NULL, progress_total = NULL,
-                       progress_message = NULL
-                 WHERE pipeline_id = :id AND status IN ('failed', 'cancelled', 'skipped')
-                """
-            ),
-            {"id": pipeline.pipeline_id},
-        )
+    if status in TERMINAL_PIPELINE_STATUSES:
+        reset_jobs(connection, pipeline.pipeline_id, Selection.UNSUCCESSFUL)
     connection.execute(
         text(
             """
-            UPDATE pipelines SET status = 'running', finished_at = NULL,
-                                 started_at = coalesce(started_at, now())
+            UPDATE pipelines
+               SET status = CASE WHEN status = 'paused' THEN status ELSE 'running' END,
+                   finished_at = NULL, started_at = coalesce(started_at, now())
              WHERE id = :id
             """
         ),
@@ -255,14 +246,6 @@ def open_pipeline(
         for step in plan.steps
         if step.key in params_of
     ]
-
-
-def latest_run_count(connection: Connection, flow_run_id: UUID) -> int:
-    """How often the flow run was started, as far as is known."""
-    run_count: int = connection.execute(
-        text("SELECT run_count FROM prefect_runs WHERE run_id = :id"), {"id": flow_run_id}
-    ).scalar_one()
-    return run_count
 
 
 def settle_pipeline(connection: Connection, pipeline_id: int) -> tuple[PipelineStatus, list[str]]:

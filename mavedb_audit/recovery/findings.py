@@ -12,7 +12,11 @@ from sqlalchemy import Connection, text
 
 from mavedb_audit.locks import IS_HELD
 from mavedb_audit.settings import settings
-from mavedb_audit.states import FINAL_STATE_TYPES
+from mavedb_audit.states import (
+    FINAL_STATE_TYPES,
+    TERMINAL_PIPELINE_STATUSES,
+    PipelineStatus,
+)
 
 #: So many findings that only time made are looked into in one scan; the next takes others.
 _MOST_BY_TIME = 200
@@ -20,6 +24,8 @@ _MOST_BY_TIME = 200
 _STATES_TAKE_SECONDS = 60.0
 #: A worker that is there ends what it cancels in a few seconds.
 _CANCELLING_TAKES_SECONDS = 30.0
+#: A flow tells Prefect of its end within so much time of its last step's.
+_REPORTING_TAKES_SECONDS = 10.0
 
 
 class Evidence(StrEnum):
@@ -46,6 +52,14 @@ class LeftTaskRun:
 
     run_id: UUID
     is_done: bool
+
+
+@dataclass(frozen=True)
+class UnreportedEnd:
+    """A flow run whose pipeline has ended, and whose process died before it told Prefect."""
+
+    flow_run_id: UUID
+    status: PipelineStatus
 
 
 _FLOW_LOCK_IS_HELD = IS_HELD.format(key="'mavedb_audit:flow:' || flow_run_id")
@@ -180,6 +194,38 @@ def stuck_cancellations(connection: Connection) -> list[UUID]:
         },
     )
     return list(rows.scalars())
+
+
+def unreported_ends(connection: Connection) -> list[UnreportedEnd]:
+    """Flow runs that Prefect takes for running, or crashed, though all their jobs had ended."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT flow_run_id, status FROM (
+                SELECT run.run_id AS flow_run_id, pipeline.status, run.state_timestamp
+                  FROM prefect_runs AS run
+                  JOIN pipelines AS pipeline ON pipeline.id = run.pipeline_id
+                 WHERE run.kind = 'flow' AND pipeline.status = ANY (:terminal)
+                   AND (run.state_type = 'RUNNING'
+                        OR run.state_type = 'CRASHED' AND pipeline.status = ANY (:successful)
+                           AND run.state_timestamp > clock_timestamp() - interval '1 day')
+                   AND greatest(run.state_timestamp, pipeline.finished_at)
+                       < clock_timestamp() - :seconds * interval '1 second'
+            ) AS ended
+             WHERE NOT {_FLOW_LOCK_IS_HELD}
+               AND clock_timestamp()
+                   > pg_postmaster_start_time() + :restart_grace * interval '1 second'
+             LIMIT {_MOST_BY_TIME}
+            """
+        ),
+        {
+            "terminal": sorted(TERMINAL_PIPELINE_STATUSES),
+            "successful": [PipelineStatus.SUCCEEDED, PipelineStatus.PARTIAL],
+            "seconds": _REPORTING_TAKES_SECONDS,
+            "restart_grace": settings().recovery_restart_grace_seconds,
+        },
+    )
+    return [UnreportedEnd(row.flow_run_id, PipelineStatus(row.status)) for row in rows]
 
 
 def done_task_runs(connection: Connection, task_run_ids: Sequence[UUID]) -> set[UUID]:

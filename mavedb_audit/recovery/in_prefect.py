@@ -7,11 +7,18 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
-from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
 from mavedb_audit.hooks import pipeline_urn_of
 from mavedb_audit.running import run_of_task
-from mavedb_audit.states import FINAL_STATE_TYPES, Run, RunKind, Source, Transition
+from mavedb_audit.states import (
+    FINAL_STATE_TYPES,
+    PipelineStatus,
+    Run,
+    RunKind,
+    Source,
+    Transition,
+)
 
 _GONE = "Its process is gone"
 
@@ -36,6 +43,22 @@ def crash_flow(client: SyncPrefectClient, flow_run: FlowRun, why: str) -> list[T
 def cancel_flow(client: SyncPrefectClient, flow_run: FlowRun) -> list[Transition]:
     """End the flow run as cancelled."""
     return _set_flow_state(client, flow_run, Cancelled(message=_GONE))
+
+
+def end_flow(
+    client: SyncPrefectClient, flow_run: FlowRun, status: PipelineStatus
+) -> list[Transition]:
+    """End the flow run as its pipeline ended."""
+    message = f"{_GONE}; its pipeline had ended before: {status}"
+    match status:
+        case PipelineStatus.SUCCEEDED:
+            return _set_flow_state(client, flow_run, Completed(message=message))
+        case PipelineStatus.PARTIAL:
+            return _set_flow_state(client, flow_run, Completed(name="Partial", message=message))
+        case PipelineStatus.CANCELLED:
+            return _set_flow_state(client, flow_run, Cancelled(message=message))
+        case _:
+            return _set_flow_state(client, flow_run, Failed(message=message))
 
 
 def retry_flow(client: SyncPrefectClient, flow_run: FlowRun, why: str) -> list[Transition]:

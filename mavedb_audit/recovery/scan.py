@@ -39,6 +39,7 @@ _BY_TIME_EVERY_SECONDS = 60.0
 _ENDINGS = frozenset(
     {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CANCELLING}
 )
+_DYING = frozenset({StateType.RUNNING, StateType.CRASHED})
 
 
 def recover_until(stop: threading.Event) -> None:
@@ -84,7 +85,8 @@ def recover_once(
             still = set(findings.suspects(connection, by_time=by_time))
         settled += _recover(client, [suspect for suspect in found if suspect in still], stop)
     if by_time and not stop.is_set():
-        settled += _end_cancellations(client, stop) + _end_left_task_runs(client, stop)
+        settled += _report_ends(client, stop) + _end_cancellations(client, stop)
+        settled += _end_left_task_runs(client, stop)
     return settled
 
 
@@ -278,6 +280,25 @@ def _end_left_task_runs(client: SyncPrefectClient, stop: threading.Event) -> int
             logger.debug("task run %s is not ended in Prefect: %s", found.run_id, error)
     _record(transitions)
     return len(transitions)
+
+
+def _report_ends(client: SyncPrefectClient, stop: threading.Event) -> int:
+    """Tell Prefect how flow runs ended whose process died after its last step."""
+    with connect() as connection:
+        ends = findings.unreported_ends(connection)
+    for end in ends:
+        if stop.is_set():
+            break
+        try:
+            flow_run = client.read_flow_run(end.flow_run_id)
+        except ObjectNotFound:
+            continue
+        known = in_prefect.flow_states(client, flow_run)
+        if flow_run.state is not None and flow_run.state.type in _DYING:
+            known += _end_task_runs(client, flow_run.id)
+            known += in_prefect.end_flow(client, flow_run, end.status)
+        _record(known)
+    return len(ends)
 
 
 def _end_cancellations(client: SyncPrefectClient, stop: threading.Event) -> int:

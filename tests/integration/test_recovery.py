@@ -271,6 +271,51 @@ def test_a_flow_run_that_workers_take_and_never_begin_is_given_up(mavedb: MaveDB
 
 
 @pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize("believed", ["RUNNING", "CRASHED"])
+def test_a_flow_that_died_after_its_last_step_is_complete_in_prefect_too(
+    mavedb: MaveDB, believed: str
+) -> None:
+    submitted = mavedb.submit(*brca1(20))
+    assert mavedb.wait_for(submitted) == "succeeded"
+    flow_run_id = mavedb.flow_run(submitted)["id"]
+    # The process died before it could report the end.
+    state = {"state": {"type": believed}, "force": True}
+    mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", state)
+    wait_until(lambda: newest_state(mavedb, flow_run_id) == believed, within_seconds=60)
+    make_older(mavedb, flow_run_id)
+    recover()
+    assert mavedb.flow_run(submitted)["state_type"] == "COMPLETED"
+    assert newest_state(mavedb, flow_run_id) == "COMPLETED"
+    assert pipeline_status(mavedb, submitted) == "succeeded"
+    assert actions(mavedb, submitted) == []
+
+
+def newest_state(mavedb: MaveDB, run_id: str) -> str | None:
+    state_type: str | None = mavedb.value(
+        "SELECT state_type FROM prefect_runs WHERE run_id = :id", id=run_id
+    )
+    return state_type
+
+
+def make_older(mavedb: MaveDB, flow_run_id: str) -> None:
+    """Let the flow run's newest state, and the end of its pipeline, be of a minute ago."""
+    mavedb.execute(
+        """
+        UPDATE prefect_runs SET state_timestamp = state_timestamp - interval '1 minute'
+         WHERE run_id = :id
+        """,
+        id=flow_run_id,
+    )
+    mavedb.execute(
+        """
+        UPDATE pipelines SET finished_at = finished_at - interval '1 minute'
+         WHERE id = (SELECT pipeline_id FROM prefect_runs WHERE run_id = :id)
+        """,
+        id=flow_run_id,
+    )
+
+
+@pytest.mark.usefixtures("_no_patience")
 def test_a_cancellation_that_no_worker_is_left_to_finish_is_finished(mavedb: MaveDB) -> None:
     with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=30, times=1):
         submitted = mavedb.submit(*brca1(20))
@@ -281,13 +326,7 @@ def test_a_cancellation_that_no_worker_is_left_to_finish_is_finished(mavedb: Mav
         mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", cancelling)
         kill(attempt.process_id)
     wait_until(lambda: pipeline_status(mavedb, submitted) == "cancelled", within_seconds=60)
-    mavedb.execute(
-        """
-        UPDATE prefect_runs SET state_timestamp = state_timestamp - interval '1 minute'
-         WHERE run_id = :id
-        """,
-        id=flow_run_id,
-    )
+    make_older(mavedb, flow_run_id)
     recover()
     processes.restart(mavedb.stack.state, "worker")
     assert mavedb.flow_run(submitted)["state_type"] == "CANCELLED"

@@ -1,0 +1,57 @@
+"""Make jobs that had ended pending again. What their attempts went through stays as it is."""
+
+from enum import StrEnum
+
+from sqlalchemy import Connection, text
+
+
+class Selection(StrEnum):
+    """Which of a pipeline's jobs: each value is SQL that selects their ids."""
+
+    #: The failed ones, and those that were skipped because of them.
+    FAILED = """
+        WITH RECURSIVE failed (id) AS (
+            SELECT id FROM job_runs WHERE pipeline_id = :id AND status = 'failed'
+             UNION
+            SELECT dependent.id
+              FROM failed
+              JOIN job_dependencies AS dependency ON dependency.depends_on_job_id = failed.id
+              JOIN job_runs AS dependent ON dependent.id = dependency.id
+             WHERE dependent.status = 'skipped'
+        )
+        SELECT id FROM failed
+    """
+    UNSUCCESSFUL = """
+        SELECT id FROM job_runs
+         WHERE pipeline_id = :id AND status IN ('failed', 'cancelled', 'skipped')
+    """
+    ALL = "SELECT id FROM job_runs WHERE pipeline_id = :id"
+
+
+def reset_jobs(connection: Connection, pipeline_id: int, selection: Selection) -> int:
+    """Reset them, and return their number. The caller holds the pipeline's lock.
+
+    Their next attempt is numbered after the last, and abandons one that is still open.
+    """
+    reset = connection.execute(
+        text(
+            f"""
+            UPDATE job_runs
+               SET status = 'pending', scheduled_at = now(), started_at = NULL,
+                   finished_at = NULL, error_message = NULL, error_traceback = NULL,
+                   failure_category = NULL, progress_current = NULL, progress_total = NULL,
+                   progress_message = NULL, metadata = metadata - 'inferred'
+             WHERE id IN ({selection})
+            """
+        ),
+        {"id": pipeline_id},
+    )
+    return reset.rowcount
+
+
+def reopen_pipeline(connection: Connection, pipeline_id: int) -> None:
+    """Let a flow run begin it again. The caller holds the pipeline's lock."""
+    connection.execute(
+        text("UPDATE pipelines SET status = 'created', finished_at = NULL WHERE id = :id"),
+        {"id": pipeline_id},
+    )
