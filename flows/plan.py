@@ -1,10 +1,11 @@
 """Run a pipeline's plan: one Prefect task for each job, in the order of the dependencies."""
 
 import asyncio
+import functools
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
@@ -76,17 +77,21 @@ async def _run(
         )
     except RequestError as error:
         return Failed(message=str(error))
-    futures = await _run_steps(pipeline.pipeline_id, jobs)
-    if await asyncio.to_thread(patiently(_was_given_up), flow_run_id, began_at):
-        # Another process runs in this one's place: whatever this one says would end that one.
-        raise Abort("It was taken for dead, and is tried again elsewhere.")
+    leave_if_given_up = functools.partial(
+        asyncio.to_thread, patiently(_leave_if_given_up), flow_run_id, began_at
+    )
+    futures = await _run_steps(pipeline.pipeline_id, jobs, leave_if_given_up)
+    await leave_if_given_up()
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
     return await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, states)
 
 
-def _was_given_up(flow_run_id: UUID, began_at: datetime) -> bool:
+def _leave_if_given_up(flow_run_id: UUID, began_at: datetime) -> None:
+    """End without a word to Prefect when this process was taken for dead: another one runs in its
+    place, and whatever this one says would end that one."""
     with connect() as connection:
-        return was_given_up(connection, flow_run_id, began_at)
+        if was_given_up(connection, flow_run_id, began_at):
+            raise Abort("It was taken for dead, and is tried again elsewhere.")
 
 
 def _open(
@@ -109,7 +114,9 @@ def _open(
 
 
 async def _run_steps(
-    pipeline_id: int, jobs: Sequence[OpenedJob]
+    pipeline_id: int,
+    jobs: Sequence[OpenedJob],
+    leave_if_given_up: Callable[[], Awaitable[None]],
 ) -> dict[str, PrefectConcurrentFuture[Any]]:
     """Submit each step once those it comes after have ended. Returns when all have ended.
 
@@ -121,6 +128,8 @@ async def _run_steps(
     while waiting or running:
         unfinished = {*waiting, *running.values()}
         ready = [job for job in waiting.values() if unfinished.isdisjoint(job.step.after)]
+        if ready:
+            await leave_if_given_up()
         paused = bool(ready) and await asyncio.to_thread(patiently(_is_paused), pipeline_id)
         if paused and not running:
             await asyncio.to_thread(_suspend_if_paused, pipeline_id)
