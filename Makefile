@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test bench demo demo-stop
+.PHONY: install check test bench chaos demo demo-stop
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,3 +30,6 @@ demo: install ## one score set from its upload to the account of every variant
 
 demo-stop: ## end what `make demo KEEP=1` left up, with the same STATE
 	$(BIN)/python -m deployments.local stop
+
+chaos: install ## pipelines while the parts they run on are killed at random; N=pipelines SEED=n
+	$(BIN)/python -m tests.chaos
