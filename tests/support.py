@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from sqlalchemy import Engine, Row, create_engine, text
+from sqlalchemy import Connection, Engine, Row, create_engine, text
 
 from deployments.local.score_set import BRCA1_RING, generate
 from deployments.local.stack import Stack
@@ -195,6 +195,30 @@ FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 def mavedb_of(stack: Stack) -> MaveDB:
     url = stack.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
     return MaveDB(stack, create_engine(url))
+
+
+def insert_numbered_variants(connection: Connection, variants: int) -> tuple[int, int]:
+    """A score set whose variants have the ids 1, 2, ... in an empty database, and its user."""
+    score_set_id, user_id = insert_score_set(
+        connection,
+        urn="tmp:numbered",
+        title="Numbered variants",
+        target_name="ABC",
+        sequence="ATGGCT",
+        sequence_type="dna",
+        user="curator",
+    )
+    connection.execute(
+        text(
+            """
+            INSERT INTO variants (id, urn, data, scoreset_id, creation_date, modification_date)
+            SELECT n, 'tmp:numbered#' || n, '{}', :id, CURRENT_DATE, CURRENT_DATE
+              FROM generate_series(1, :variants) AS n
+            """
+        ),
+        {"id": score_set_id, "variants": variants},
+    )
+    return score_set_id, user_id
 
 
 def brca1(variants: int, seed: int = 1) -> tuple[str, str]:

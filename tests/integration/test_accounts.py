@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from deployments.local.submission import insert_score_set
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
+from tests.support import insert_numbered_variants
 
 GNOMAD = AnnotationType.GNOMAD_ALLELE_FREQUENCY
 MAPPING = AnnotationType.VRS_MAPPING
@@ -32,25 +32,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 @pytest.fixture
 def score_set_id(connection: Connection) -> int:
     """A score set of three variants with the ids 1, 2 and 3, and two jobs 1 and 2."""
-    score_set_id, _ = insert_score_set(
-        connection,
-        urn="tmp:account",
-        title="The account",
-        target_name="ABC",
-        sequence="ATGGCT",
-        sequence_type="dna",
-        user="curator",
-    )
-    connection.execute(
-        text(
-            """
-            INSERT INTO variants (id, urn, data, scoreset_id, creation_date, modification_date)
-            SELECT n, 'tmp:account#' || n, '{}', :id, CURRENT_DATE, CURRENT_DATE
-              FROM generate_series(1, 3) AS n
-            """
-        ),
-        {"id": score_set_id},
-    )
+    score_set_id, _ = insert_numbered_variants(connection, 3)
     connection.execute(
         text(
             """

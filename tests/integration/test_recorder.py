@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from deployments.local.submission import insert_score_set
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.failures import Failure, FailureCategory
@@ -19,6 +18,7 @@ from mavedb_audit.recorder import attempts, plans
 from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, Job, NotStartable
 from mavedb_audit.recorder.transitions import record
 from mavedb_audit.states import Run, RunKind, Source, Transition
+from tests.support import insert_numbered_variants
 
 CAR, GNOMAD = "submit_score_set_mappings_to_car", "link_gnomad_variants"
 DOWN = Failure(FailureCategory.SERVICE_UNAVAILABLE, "ClinGen is down")
@@ -126,25 +126,7 @@ def engine(domain_database: str) -> Iterator[Engine]:
 @pytest.fixture
 def pipeline(engine: Engine) -> Pipeline:
     with engine.begin() as connection:
-        score_set_id, user_id = insert_score_set(
-            connection,
-            urn="tmp:recorder",
-            title="The recorder",
-            target_name="ABC",
-            sequence="ATGGCT",
-            sequence_type="dna",
-            user="curator",
-        )
-        connection.execute(
-            text(
-                """
-                INSERT INTO variants (id, urn, data, scoreset_id, creation_date, modification_date)
-                SELECT n, 'tmp:recorder#' || n, '{}', :id, CURRENT_DATE, CURRENT_DATE
-                  FROM generate_series(1, 3) AS n
-                """
-            ),
-            {"id": score_set_id},
-        )
+        score_set_id, user_id = insert_numbered_variants(connection, 3)
         planned = plan(connection, score_set_id, user_id)
     return Pipeline(engine, score_set_id, planned)
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 
-from deployments.local.submission import insert_score_set
 from mavedb_audit.recorder import plans
 from mavedb_audit.recorder.transitions import record
 from mavedb_audit.states import Run, RunKind, Source, Transition
+from tests.support import insert_numbered_variants
 
 CAR, GNOMAD = "submit_score_set_mappings_to_car", "link_gnomad_variants"
 
@@ -110,25 +110,7 @@ ROWS = {
 def workbench(domain_database: str) -> Iterator[Workbench]:
     engine = create_engine(domain_database)
     with engine.connect() as connection:
-        score_set_id, _ = insert_score_set(
-            connection,
-            urn="tmp:orders",
-            title="Orders",
-            target_name="ABC",
-            sequence="ATGGCT",
-            sequence_type="dna",
-            user="curator",
-        )
-        connection.execute(
-            text(
-                """
-                INSERT INTO variants (id, urn, data, scoreset_id, creation_date, modification_date)
-                SELECT n, 'tmp:orders#' || n, '{}', :id, CURRENT_DATE, CURRENT_DATE
-                  FROM generate_series(1, 2) AS n
-                """
-            ),
-            {"id": score_set_id},
-        )
+        score_set_id, _ = insert_numbered_variants(connection, 2)
         connection.commit()
         yield Workbench(connection, score_set_id)
     engine.dispose()
