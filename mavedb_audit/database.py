@@ -38,7 +38,7 @@ T = TypeVar("T")
 @functools.cache
 def engine() -> Engine:
     """The engine of this process, on the database of DATABASE_URL or of the DB_* variables."""
-    url = _url()
+    url = _url(settings().sqlalchemy_url, "DATABASE_URL")
     given_options = url.query.get("options", "")
     return create_engine(
         url,
@@ -131,13 +131,18 @@ def _columns_by_table(connection: Connection) -> dict[str, set[str]]:
     return {table: set(columns) for table, columns in rows}
 
 
-def _url() -> URL:
+def lock_url() -> URL:
+    """Where sessions are opened that hold locks."""
+    return _url(settings().sqlalchemy_lock_url, "LOCK_DATABASE_URL")
+
+
+def _url(given: URL | str, variable: str) -> URL:
     try:
-        return make_url(settings().sqlalchemy_url)
+        return make_url(given)
     except (ArgumentError, ValueError):
         # The URL may hold a password, so neither it nor SQLAlchemy's message of it is shown.
         raise ConfigurationError(
-            "DATABASE_URL cannot be read: it must look like"
+            f"{variable} cannot be read: it must look like"
             " postgresql://user:password@host:5432/mavedb, with special characters in the"
             " password percent-encoded"
         ) from None

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 
-from mavedb_audit.database import engine, patiently
+from mavedb_audit.database import lock_url, patiently
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.settings import settings
@@ -100,7 +100,7 @@ def _keep(key: str, sessions: list[Session], stop: threading.Event) -> None:
 
 
 def _connect() -> Session:
-    url = engine().url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = lock_url().set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(
         url,
         autocommit=True,

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     db_database_name: str = "mavedb"
     db_username: str = "postgres"
     db_password: str = ""
+    # A way around a pooler that shares sessions among clients: locks belong to a session.
+    lock_database_url: str | None = None
     database_connect_timeout_seconds: int = 5
     # How long a flow waits for a database that does not answer before it gives up.
     database_patience_seconds: float = 600.0
@@ -94,13 +96,7 @@ class Settings(BaseSettings):
     def sqlalchemy_url(self) -> URL | str:
         """The domain database's URL for SQLAlchemy, always with the psycopg driver."""
         if self.database_url:
-            _, separator, rest = self.database_url.partition("://")
-            if not separator:
-                raise ConfigurationError(
-                    "DATABASE_URL is not a URL: it must look like "
-                    "postgresql://user:password@host:5432/mavedb"
-                )
-            return f"postgresql+psycopg://{rest}"
+            return _with_psycopg(self.database_url, "DATABASE_URL")
         return URL.create(
             "postgresql+psycopg",
             username=self.db_username,
@@ -109,6 +105,23 @@ class Settings(BaseSettings):
             port=self.db_port,
             database=self.db_database_name,
         )
+
+    @property
+    def sqlalchemy_lock_url(self) -> URL | str:
+        """The URL for the sessions that hold locks."""
+        if self.lock_database_url:
+            return _with_psycopg(self.lock_database_url, "LOCK_DATABASE_URL")
+        return self.sqlalchemy_url
+
+
+def _with_psycopg(url: str, variable: str) -> str:
+    _, separator, rest = url.partition("://")
+    if not separator:
+        raise ConfigurationError(
+            f"{variable} is not a URL: it must look like"
+            " postgresql://user:password@host:5432/mavedb"
+        )
+    return f"postgresql+psycopg://{rest}"
 
 
 @functools.cache

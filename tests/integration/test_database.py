@@ -1,6 +1,7 @@
 """Connections to the domain database, and the check of its tables."""
 
 from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
@@ -8,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from mavedb_audit.database import check_schema, connect, engine
 from mavedb_audit.errors import ConfigurationError, DatabaseUnreachableError, SchemaError
+from mavedb_audit.locks import IS_HELD, flow_lock, flow_lock_key
 
 
 @pytest.fixture
@@ -31,6 +33,25 @@ def test_a_connection_is_in_utc_and_keeps_the_urls_own_options(
     engine().dispose()
 
     assert shown == ["UTC", "7s", "mavedb-audit"]
+
+
+def test_locks_are_held_in_sessions_of_their_own_url(
+    domain_database: str,
+    empty_database: str,
+    use_database: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind a pooler; here the way around it leads to another database, to tell them apart."""
+    monkeypatch.setenv("LOCK_DATABASE_URL", empty_database)
+    use_database(domain_database)
+    flow_run_id = uuid4()
+    with flow_lock(flow_run_id), create_engine(empty_database).connect() as around:
+        held = text(f"SELECT {IS_HELD.format(key=':key')}")
+        key = {"key": flow_lock_key(flow_run_id)}
+        assert around.execute(held, key).scalar_one()
+        with connect() as connection:
+            assert not connection.execute(held, key).scalar_one()
+    engine().dispose()
 
 
 def test_an_error_in_use_is_not_taken_for_an_unreachable_database(
