@@ -63,15 +63,17 @@ async def annotate_score_set(
     pipeline_urn: str | None = None,
     score_set_id: int | None = None,
     updater_id: int | None = None,
+    only_failed_variants: bool = False,
     correlation_id: str | None = None,
 ) -> State[Any]:
-    """Annotate the mapped variants of a score set again."""
+    """Annotate the mapped variants of a score set again, all or those that failed."""
     return await run_plan(
         "annotate_score_set",
         pipeline_urn,
         {
             "score_set_id": score_set_id,
             "updater_id": updater_id,
+            "only_failed_variants": only_failed_variants,
             "correlation_id": correlation_id,
         },
     )

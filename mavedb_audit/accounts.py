@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
+from mavedb_audit.scopes import IN_SCOPE
 from mavedb_audit.texts import json_text, storable
 
 
@@ -53,10 +54,10 @@ _INSERT = """
 #: The variants of a job's scope that the job has not accounted for itself. A job that never ran
 #: leaves alone what an earlier one found out about the variant as it is mapped now.
 #: Set operations, since the planner knows nothing yet of rows that this transaction wrote.
-_REST_OF_SCOPE = """
+_REST_OF_SCOPE = f"""
     CREATE TEMPORARY TABLE rest_of_scope ON COMMIT DROP AS
     SELECT variant.id AS variant_id FROM variants AS variant
-     WHERE variant.scoreset_id = :score_set_id
+     WHERE {IN_SCOPE}
     EXCEPT
     SELECT own.variant_id FROM variant_annotation_status AS own
      WHERE own.annotation_type = :annotation_type AND own.current AND own.job_run_id = :job_id

@@ -26,7 +26,7 @@ from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
 from mavedb_audit.recorder.pausing import pause_pipeline, resume_pipeline
-from mavedb_audit.recorder.plans import find_pipeline
+from mavedb_audit.recorder.plans import PlannedPipeline, find_pipeline
 from mavedb_audit.recorder.resetting import Selection, reopen_pipeline, reset_jobs
 from mavedb_audit.settings import settings
 from mavedb_audit.states import (
@@ -37,7 +37,7 @@ from mavedb_audit.states import (
     Source,
     Transition,
 )
-from mavedb_audit.trigger import REQUESTS_CHANNEL
+from mavedb_audit.trigger import REQUESTS_CHANNEL, request_pipeline
 
 _POLL_SECONDS = 0.25
 
@@ -168,6 +168,30 @@ def restart(
         )
         target = _look(pipeline_urn)
     return _run_again(client, target, "restart", Selection.ALL, actor, reason)
+
+
+def rerun_failed_variants(score_set_urn: str, *, actor: str, reason: str | None) -> PlannedPipeline:
+    """Annotate again those variants of a score set that failed, and leave the others alone.
+
+    It is a new pipeline, annotate_score_set; the parameter `only_failed_variants` does the same
+    where Prefect's UI or command runs it. Raises RequestError when none failed.
+    """
+    with connect() as connection, connection.begin():
+        score_set_id = connection.execute(
+            text("SELECT id FROM scoresets WHERE urn = :urn"), {"urn": score_set_urn}
+        ).scalar_one_or_none()
+        if score_set_id is None:
+            raise RequestError(f"There is no score set {score_set_urn}")
+        planned = request_pipeline(
+            connection,
+            "annotate_score_set",
+            {"score_set_id": score_set_id, "updater_id": None, "only_failed_variants": True},
+            user_id=None,
+            correlation_id=None,
+        )
+        target = _target(connection, planned.pipeline_urn)
+        _note(connection, target, "rerun_failed_variants", actor, reason)
+    return planned
 
 
 def _run_again(

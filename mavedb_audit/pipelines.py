@@ -67,7 +67,8 @@ class Step:
     None value must come with the pipeline's own parameters, any other value is fixed. `after` are
     keys of jobs that must have ended well (or only ended, with completion_required).
     `annotation_types` are what the job owes to every variant of its score set; `version_of` gives
-    the version under which it owes them.
+    the version under which it owes them. A step that is `limitable` can work on some of the score
+    set's variants alone.
     """
 
     key: str
@@ -78,6 +79,7 @@ class Step:
     dependency_type: DependencyType = DependencyType.SUCCESS_REQUIRED
     annotation_types: tuple[AnnotationType, ...] = ()
     version_of: VersionOf = _unversioned
+    limitable: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _step(
     after: tuple[str, ...] = (),
     annotates: tuple[AnnotationType, ...] = (),
     version_of: VersionOf = _unversioned,
+    limitable: bool = False,
 ) -> Step:
     """A step whose key is its function and whose parameters all come from the pipeline."""
     return Step(
@@ -107,6 +110,7 @@ def _step(
         after=after,
         annotation_types=annotates,
         version_of=version_of,
+        limitable=limitable,
     )
 
 
@@ -129,6 +133,7 @@ REGISTER = _step(
     "score_set_id updater_id",
     after=(MAP.key,),
     annotates=(AnnotationType.CLINGEN_ALLELE_ID,),
+    limitable=True,
 )
 LINK_GNOMAD = _step(
     "link_gnomad_variants",
@@ -137,6 +142,7 @@ LINK_GNOMAD = _step(
     after=(REGISTER.key,),
     annotates=(AnnotationType.GNOMAD_ALLELE_FREQUENCY,),
     version_of=_gnomad_version,
+    limitable=True,
 )
 REFRESH_PUBLISHED = _step(
     "refresh_published_variants_view", JobType.DATA_MANAGEMENT, "score_set_id"

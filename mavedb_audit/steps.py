@@ -125,6 +125,12 @@ class Step:
         except (SQLAlchemyError, DatabaseUnreachableError) as error:
             logger.warning("progress not shown: %s", error)
 
+    @property
+    def scope(self) -> dict[str, int]:
+        """The parameters of `scopes.IN_SCOPE` for this step's variants."""
+        job = self.attempt.job
+        return {"job_id": job.job_id, "score_set_id": score_set_of(job)}
+
     def _lock_accounts(self, connection: Connection) -> None:
         score_set_id = self.attempt.job.score_set_id
         if score_set_id is not None:

@@ -12,15 +12,16 @@ from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.hooks import audited_task
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
+from mavedb_audit.scopes import IN_SCOPE
 from mavedb_audit.settings import Settings, settings
 from mavedb_audit.steps import Step
 from tasks.clients import gnomad
 
-_VARIANTS_WITH_ALLELE_ID = """
+_VARIANTS_WITH_ALLELE_ID = f"""
     SELECT variant.id AS variant_id, mapped.id AS mapped_variant_id, mapped.clingen_allele_id
       FROM variants AS variant
       LEFT JOIN mapped_variants AS mapped ON mapped.variant_id = variant.id AND mapped.current
-     WHERE variant.scoreset_id = :score_set_id
+     WHERE {IN_SCOPE}
      ORDER BY variant.id
 """
 
@@ -51,13 +52,13 @@ _INSERT_RECORDS = """
      ORDER BY record.identifier
 """
 
-_UNLINK = """
+_UNLINK = f"""
     DELETE FROM gnomad_variants_mapped_variants AS link
      USING gnomad_variants AS known, mapped_variants AS mapped, variants AS variant
      WHERE link.gnomad_variant_id = known.id AND known.db_name = 'gnomAD'
        AND known.db_version = :version
        AND link.mapped_variant_id = mapped.id AND mapped.current
-       AND mapped.variant_id = variant.id AND variant.scoreset_id = :score_set_id
+       AND mapped.variant_id = variant.id AND {IN_SCOPE}
 """
 
 _LINK = """
@@ -78,8 +79,8 @@ _LINK = """
 @audited_task
 def link_gnomad_variants(
     step: Step,
-    score_set_id: int,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,  # noqa: ARG001
 ) -> None:
     """Ask gnomAD once for all of the score set's ClinGen alleles, and link what it has.
 
@@ -89,9 +90,7 @@ def link_gnomad_variants(
     config = settings()
     version = config.gnomad_data_version
     with step.reading() as connection:
-        variants = connection.execute(
-            text(_VARIANTS_WITH_ALLELE_ID), {"score_set_id": score_set_id}
-        ).all()
+        variants = connection.execute(text(_VARIANTS_WITH_ALLELE_ID), step.scope).all()
     caid_of = {
         variant.mapped_variant_id: caid
         for variant in variants
@@ -114,7 +113,7 @@ def link_gnomad_variants(
     )
     records = [answer for answer in answers if isinstance(answer, gnomad.GnomadRecord)]
     with step.finishing() as finish:
-        _link(finish.connection, score_set_id, version, records, caid_of)
+        _link(finish.connection, step.scope, version, records, caid_of)
         outcomes = _outcomes(answers)
         finish.account(
             AnnotationType.GNOMAD_ALLELE_FREQUENCY,
@@ -149,7 +148,7 @@ def _database_url(config: Settings) -> str | URL:
 
 def _link(
     connection: Connection,
-    score_set_id: int,
+    scope: Mapping[str, int],
     version: str,
     records: Sequence[gnomad.GnomadRecord],
     caid_of: Mapping[int, str],
@@ -159,7 +158,7 @@ def _link(
     connection.execute(text("ANALYZE gnomad_record"))
     connection.execute(text(_SERIALISE))
     connection.execute(text(_INSERT_RECORDS), {"version": version})
-    connection.execute(text(_UNLINK), {"version": version, "score_set_id": score_set_id})
+    connection.execute(text(_UNLINK), {"version": version, **scope})
     connection.execute(
         text(_LINK),
         {

@@ -10,16 +10,17 @@ from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.hooks import audited_task
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
+from mavedb_audit.scopes import IN_SCOPE
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import clingen
 from tasks.vrs import expression
 
-_VARIANTS_WITH_MAPPING = """
+_VARIANTS_WITH_MAPPING = f"""
     SELECT variant.id AS variant_id, mapped.id AS mapped_variant_id, mapped.post_mapped
       FROM variants AS variant
       LEFT JOIN mapped_variants AS mapped ON mapped.variant_id = variant.id AND mapped.current
-     WHERE variant.scoreset_id = :score_set_id
+     WHERE {IN_SCOPE}
      ORDER BY variant.id
 """
 
@@ -45,8 +46,8 @@ class Candidate:
 @audited_task
 def submit_score_set_mappings_to_car(
     step: Step,
-    score_set_id: int,
-    updater_id: int | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
+    updater_id: int | None = None,  # noqa: ARG001
     correlation_id: str | None = None,  # noqa: ARG001
 ) -> None:
     """Register each distinct HGVS once, and give its allele id to every variant that has it."""
@@ -56,7 +57,7 @@ def submit_score_set_mappings_to_car(
         return
     endpoint, account = _endpoint_and_account()
     with step.reading() as connection:
-        candidates = list(_candidates(connection, score_set_id))
+        candidates = list(_candidates(connection, step.scope))
     distinct = sorted({c.hgvs for c in candidates if not isinstance(c.hgvs, Reason)})
     step.progress(0, len(distinct), f"Registering {len(distinct):,} distinct HGVS at ClinGen")
     outcomes = clingen.register(
@@ -103,9 +104,9 @@ def _endpoint_and_account() -> tuple[str, clingen.Account]:
     return config.car_submission_endpoint, account
 
 
-def _candidates(connection: Connection, score_set_id: int) -> Iterator[Candidate]:
+def _candidates(connection: Connection, scope: Mapping[str, int]) -> Iterator[Candidate]:
     rows = connection.execution_options(yield_per=5_000).execute(
-        text(_VARIANTS_WITH_MAPPING), {"score_set_id": score_set_id}
+        text(_VARIANTS_WITH_MAPPING), scope
     )
     for row in rows:
         yield Candidate(row.variant_id, row.mapped_variant_id, expression(row.post_mapped))

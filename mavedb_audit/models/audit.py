@@ -194,6 +194,20 @@ class PlannedJob(Base):
     score_set_id: Mapped[int | None] = mapped_column(index=True)
 
 
+class PipelineVariant(Base):
+    """A variant that a pipeline is limited to; without any, it works on whole score sets.
+
+    No foreign key leads to the variant, which a new upload may replace meanwhile.
+    """
+
+    __tablename__ = "pipeline_variants"
+
+    pipeline_id: Mapped[int] = mapped_column(
+        ForeignKey("pipelines.id", ondelete="CASCADE"), primary_key=True
+    )
+    variant_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
 class PrefectRun(Base):
     """A flow run or task run of Prefect with its newest state, and what it runs for."""
 
@@ -289,6 +303,9 @@ class JobAttempt(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     error_traceback: Mapped[str | None] = mapped_column(Text)
     failure_category: Mapped[str | None] = mapped_column(String(100))
+    progress_current: Mapped[int | None]
+    progress_total: Mapped[int | None]
+    progress_message: Mapped[str | None] = mapped_column(String(500))
 
 
 class PipelineRequest(Base):
@@ -365,6 +382,7 @@ OUR_TABLES = frozenset(
     model.__tablename__
     for model in (
         PlannedJob,
+        PipelineVariant,
         PrefectRun,
         PrefectTransition,
         JobAttempt,

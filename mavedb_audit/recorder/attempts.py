@@ -301,16 +301,26 @@ def report_wait(connection: Connection, job: Job) -> None:
 def report_progress(
     connection: Connection, attempt: Attempt, current: int, total: int, message: str
 ) -> None:
-    """Show how far the attempt is; does nothing once the job has left it behind."""
+    """Show how far the attempt is; does nothing once the job has left it behind.
+
+    The attempt keeps it, when the job's own columns tell of a later one.
+    """
     connection.execute(
         text(
             """
-            UPDATE job_runs AS job
+            WITH shown AS (
+                UPDATE job_runs AS job
+                   SET progress_current = :current, progress_total = :total,
+                       progress_message = left(:message, 500)
+                  FROM job_attempts AS attempt
+                 WHERE job.id = :job_id AND job.status = 'running'
+                   AND attempt.id = :attempt_id AND attempt.outcome IS NULL
+             RETURNING attempt.id
+            )
+            UPDATE job_attempts AS attempt
                SET progress_current = :current, progress_total = :total,
                    progress_message = left(:message, 500)
-              FROM job_attempts AS attempt
-             WHERE job.id = :job_id AND job.status = 'running'
-               AND attempt.id = :attempt_id AND attempt.outcome IS NULL
+              FROM shown WHERE attempt.id = shown.id AND attempt.outcome IS NULL
             """
         ),
         {

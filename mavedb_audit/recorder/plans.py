@@ -1,7 +1,7 @@
 """Pipelines and their jobs: planned in the request, opened and settled by the flow."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +14,7 @@ from mavedb_audit.errors import RequestError
 from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
 from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
 from mavedb_audit.recorder.resetting import Selection, reset_jobs
+from mavedb_audit.scopes import limit_to_failed
 from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, PipelineStatus
 
 
@@ -46,9 +47,11 @@ def plan_pipeline(
 ) -> PlannedPipeline:
     """Insert the pipeline `name`, one pending job a step, and their dependencies.
 
+    With `only_failed_variants` in `params` it is limited to the variants that have failed in any
+    annotation that it owes.
     Raises RequestError for an unknown pipeline, a parameter that its steps need and `params`
-    lacks, or a score set that does not exist. With a `urn` that is there already, nothing is
-    inserted and that pipeline is returned.
+    lacks, a score set that does not exist, or a limit that leaves nothing to do. With a `urn` that
+    is there already, nothing is inserted and that pipeline is returned.
     """
     plan = PIPELINES.get(name)
     if plan is None:
@@ -143,7 +146,37 @@ def plan_pipeline(
             "pipeline_id": pipeline_id,
         },
     )
+    if params.get("only_failed_variants"):
+        _limit_to_failed(connection, plan, pipeline_id, jobs, score_set_id)
     return PlannedPipeline(pipeline_id, urn)
+
+
+def _limit_to_failed(
+    connection: Connection | Session,
+    plan: Pipeline,
+    pipeline_id: int,
+    jobs: Sequence[tuple[Step, Mapping[str, Any]]],
+    score_set_id: Any,
+) -> None:
+    whole = [step.key for step, _ in jobs if not step.limitable]
+    if whole:
+        raise RequestError(
+            f"{plan.name} cannot be limited to failed variants, because {', '.join(whole)} works on"
+            " whole score sets: ask for annotate_score_set, or for the whole pipeline"
+        )
+    owed = [
+        (annotation_type, step.version_of(given))
+        for step, given in jobs
+        for annotation_type in step.annotation_types
+    ]
+    if not limit_to_failed(
+        connection, pipeline_id=pipeline_id, score_set_id=score_set_id, owed=owed
+    ):
+        types = ", ".join(annotation_type for annotation_type, _ in owed)
+        raise RequestError(
+            f"No variant of the score set {score_set_id} has failed in any of {types}: there is"
+            " nothing to run again. Variants that failed to map need map_annotate_score_set"
+        )
 
 
 def job_params(plan: Pipeline, step: Step, params: Mapping[str, Any]) -> dict[str, Any]:

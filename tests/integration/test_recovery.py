@@ -108,6 +108,7 @@ def test_a_killed_flow_process_is_tried_again_once_and_its_first_attempt_is_kept
 
     assert actions(mavedb, submitted) == ["recover"]
     first, second = attempts(mavedb, submitted, MAP)
+    assert first.progress_message.startswith("Waiting for the mapper")
     assert (first.outcome, first.failure_category) == ("failed", "system_error")
     assert first.error_message == (
         f"The process ended while it ran (host {attempt.host}, pid {attempt.process_id})"

@@ -50,4 +50,6 @@ def test_every_plan_has_a_flow_of_its_name_that_takes_its_parameters(name: str) 
     assert flow.name == name
     needed = {key for step in PIPELINES[name].steps for key in step.params}
     taken = set(inspect.signature(flow.fn).parameters)
-    assert taken == needed | {"pipeline_urn"}
+    limitable = all(step.limitable for step in PIPELINES[name].steps)
+    limit = {"only_failed_variants"} if limitable else set()
+    assert taken == needed | {"pipeline_urn"} | limit

@@ -1,8 +1,8 @@
 """The simulator of ClinGen's Allele Registry.
 
 Besides the generic fault kinds it knows: read_only (no registering during maintenance),
-terminated (half of the answers, and an error after them), short (one answer too few), too_large,
-wrong_account and internal_error (as the whole answer).
+terminated (half of the answers, and an error after them), short (one answer too few), rejected (the
+first half of the alleles), too_large, wrong_account and internal_error (as the whole answer).
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from deployments.local.simulators.clingen_alleles import (
 from deployments.local.simulators.faults import attach_faults, own_fault
 
 OWN_KINDS = frozenset(
-    {"read_only", "terminated", "short", "too_large", "wrong_account", "internal_error"}
+    {"read_only", "terminated", "short", "rejected", "too_large", "wrong_account", "internal_error"}
 )
 
 _MAX_RECORDS = 10_000
@@ -135,7 +135,7 @@ def create_app(
         if on_register is not None:
             pairs = zip(lines, elements, strict=True)
             on_register([(line, _id_of(found)) for line, found in pairs if "@id" in found])
-        return _answer(_cut_short(request, elements))
+        return _answer(_falsified(request, elements))
 
     @app.post("/alleles")
     def look_up(request: Request, lines: Lines, file: str = "") -> Response:
@@ -148,7 +148,7 @@ def create_app(
                 elements = [_by_id(alleles, line) for line in lines]
             case _:
                 return _single(error("IncorrectRequest", f"Unknown type of file: {file!r}."))
-        return _answer(_cut_short(request, elements))
+        return _answer(_falsified(request, elements))
 
     @app.get("/alleles")
     def query() -> Response:
@@ -215,7 +215,7 @@ def _fault(request: Request) -> Json | None:
             return None
 
 
-def _cut_short(request: Request, elements: list[Json]) -> list[Json]:
+def _falsified(request: Request, elements: list[Json]) -> list[Json]:
     fault = own_fault(request)
     match fault.kind if fault else None:
         case "terminated":
@@ -223,6 +223,10 @@ def _cut_short(request: Request, elements: list[Json]) -> list[Json]:
             return [*elements[: len(elements) // 2], end]
         case "short":
             return elements[:-1]
+        case "rejected":
+            refused = error("IncorrectReferenceAllele", "Switched on in the simulator.")
+            half = len(elements) // 2
+            return [refused] * half + elements[half:]
         case _:
             return elements
 
