@@ -90,6 +90,17 @@ class Pipeline:
     description: str
     steps: tuple[Step, ...]
 
+    @property
+    def params(self) -> tuple[str, ...]:
+        """What it must be given, in the order in which its steps first name it."""
+        params = [item for step in self.steps for item in step.params.items()]
+        return tuple(dict.fromkeys(key for key, fixed in params if fixed is None))
+
+    @property
+    def is_limitable(self) -> bool:
+        """Whether it can work on some of a score set's variants alone."""
+        return all(step.limitable for step in self.steps)
+
 
 def _step(
     function: str,
@@ -147,6 +158,7 @@ LINK_GNOMAD = _step(
 REFRESH_PUBLISHED = _step(
     "refresh_published_variants_view", JobType.DATA_MANAGEMENT, "score_set_id"
 )
+REFRESH_VIEWS = _step("refresh_materialized_views", JobType.DATA_MANAGEMENT, "")
 
 #: Types of which a variant keeps one current status for each version of the source. Of the others
 #: it has one current status in all: a new mapping retires the old one, whatever its VRS version.
@@ -160,6 +172,17 @@ KEPT_PER_VERSION = frozenset(
 
 #: What every pipeline does once a score set's variants are mapped.
 ANNOTATION = (REGISTER, LINK_GNOMAD)
+
+
+#: Each of these steps is a pipeline of its own, too, under its function's name.
+STANDALONE: tuple[tuple[Step, str], ...] = (
+    (CREATE, "Create the variants of an uploaded score set."),
+    (MAP, "Map the variants of a score set to the human reference."),
+    (REGISTER, "Register the mapped variants of a score set at ClinGen's Allele Registry."),
+    (LINK_GNOMAD, "Link the variants of a score set to their allele frequencies in gnomAD."),
+    (REFRESH_PUBLISHED, "Refresh the view that lists the variants of published score sets."),
+    (REFRESH_VIEWS, "Refresh every materialized view."),
+)
 
 
 def _pipeline(name: str, description: str, *steps: Step) -> Pipeline:
@@ -200,6 +223,7 @@ PIPELINES: Mapping[str, Pipeline] = {
             "Make a newly published score set visible in the published variants view.",
             REFRESH_PUBLISHED,
         ),
+        *(_pipeline(step.function, description, step) for step, description in STANDALONE),
     )
 }
 

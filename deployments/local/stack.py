@@ -17,12 +17,13 @@ import psycopg
 from deployments.local import postgres, processes, valkey
 from deployments.local.ports import LOOPBACK, choose
 from deployments.local.processes import Part
+from deployments.local.simulators import SIMULATORS
 from mavedb_audit.errors import MaveDBAuditError
 from mavedb_audit.trigger import REQUESTS_CHANNEL
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORK_POOL = "mavedb"
-_PORTS = ("postgres", "valkey", "prefect", "mapper", "clingen")
+_PORTS = ("postgres", "valkey", "prefect", *SIMULATORS)
 _RETRY_DELAYS_SECONDS = (2.0, 5.0, 10.0)
 _PREFECT = (sys.executable, "-m", "prefect")
 _QUIET = {
@@ -41,8 +42,9 @@ class Stack:
     """Where everything of a running stack is.
 
     `env` is what our command line, `prefect` and `psql` need, as written to STATE/env. The
-    simulators' addresses take switches under /simulator. The mapper's simulator replays what lies
-    in `mapper_answers`, one file a score set, called by its URN with _ for : and .json or .json.gz.
+    simulators' addresses, by their names, take switches under /simulator. The mapper's simulator
+    replays what lies in `mapper_answers`, one file a score set, called by its URN with _ for : and
+    .json or .json.gz.
     """
 
     state: Path
@@ -50,9 +52,16 @@ class Stack:
     database_url: str
     prefect_api_url: str
     prefect_ui_url: str
-    mapper_url: str
-    clingen_url: str
+    simulator_urls: Mapping[str, str]
     mapper_answers: Path
+
+    @property
+    def mapper_url(self) -> str:
+        return self.simulator_urls["mapper"]
+
+    @property
+    def clingen_url(self) -> str:
+        return self.simulator_urls["clingen"]
 
 
 @contextmanager
@@ -116,7 +125,7 @@ def _start_all(state: Path, durable: bool, retry_delays_seconds: Sequence[float]
             "worker",
             [*_PREFECT, *f"worker start --type process --pool {WORK_POOL} --name {name}".split()],
         )
-        for url in (stack.mapper_url, stack.clingen_url):
+        for url in stack.simulator_urls.values():
             _wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
         processes.wait_until(audit, lambda: _is_audit_listening(stack), within_seconds=60)
         processes.wait_for_success(state, deploy, within_seconds=90)
@@ -139,8 +148,7 @@ def _describe(
     retry_delays_seconds: Sequence[float],
 ) -> Stack:
     prefect_url = f"http://{LOOPBACK}:{ports['prefect']}"
-    mapper_url = f"http://{LOOPBACK}:{ports['mapper']}"
-    clingen_url = f"http://{LOOPBACK}:{ports['clingen']}"
+    simulator_urls = {name: f"http://{LOOPBACK}:{ports[name]}" for name in SIMULATORS}
     env = {
         "DATABASE_URL": cluster.url("mavedb"),
         "DB_HOST": LOOPBACK,
@@ -159,9 +167,9 @@ def _describe(
         "REDIS_PORT": str(ports["valkey"]),
         "REDIS_SSL": "false",
         "UPLOAD_STORE_URL": (state / "uploads").as_uri(),
-        "DCD_MAPPING_URL": mapper_url,
+        "DCD_MAPPING_URL": simulator_urls["mapper"],
         "CLIN_GEN_SUBMISSION_ENABLED": "true",
-        "CAR_SUBMISSION_ENDPOINT": clingen_url,
+        "CAR_SUBMISSION_ENDPOINT": simulator_urls["clingen"],
         "GENBOREE_ACCOUNT_NAME": "local",
         "GENBOREE_ACCOUNT_PASSWORD": "local",
         "GNOMAD_DATABASE_URL": cluster.url("gnomad", "postgresql+psycopg"),
@@ -174,8 +182,7 @@ def _describe(
         database_url=env["DATABASE_URL"],
         prefect_api_url=env["PREFECT_API_URL"],
         prefect_ui_url=prefect_url,
-        mapper_url=mapper_url,
-        clingen_url=clingen_url,
+        simulator_urls=simulator_urls,
         mapper_answers=state / "mapper-answers",
     )
 
@@ -213,7 +220,7 @@ def _start_simulators(stack: Stack, ports: Mapping[str, int]) -> Part:
         "simulators",
         [
             *(sys.executable, "-m", "deployments.local.simulators"),
-            *("--mapper-port", str(ports["mapper"]), "--clingen-port", str(ports["clingen"])),
+            *("--ports", json.dumps({name: ports[name] for name in SIMULATORS})),
             *("--mapper-answers", stack.mapper_answers),
         ],
     )

@@ -30,6 +30,7 @@ class Job:
     function: str
     pipeline_id: int | None
     score_set_id: int | None
+    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def find_job(connection: Connection, flow_run_id: UUID, job_key: str) -> Job | N
         text(
             """
             SELECT job.id, job.urn, planned.job_key, job.job_function, job.pipeline_id,
-                   planned.score_set_id
+                   planned.score_set_id, coalesce(job.job_params, '{}')
               FROM prefect_runs AS flow_run
               JOIN planned_jobs AS planned USING (pipeline_id)
               JOIN job_runs AS job ON job.id = planned.job_id

@@ -59,7 +59,8 @@ def plan_pipeline(
     params = {"correlation_id": correlation_id, **params}
     jobs = [(step, job_params(plan, step, params)) for step in plan.steps]
     score_set_id = params.get("score_set_id")
-    _require_score_set(connection, score_set_id)
+    if "score_set_id" in plan.params:
+        _require_score_set(connection, score_set_id)
 
     urn = urn or f"urn:mavedb:pipeline-{uuid4()}"
     pipeline_id = connection.execute(

@@ -7,7 +7,7 @@ import pytest
 from prefect import Task
 
 import tasks
-from flows import score_set as score_set_flows
+from flows import pipelines as pipeline_flows
 from flows.plan import task_of
 from mavedb_audit.pipelines import PIPELINES, Pipeline, Step
 
@@ -46,10 +46,9 @@ def _attribute(module: str) -> object:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_plan_has_a_flow_of_its_name_that_takes_its_parameters(name: str) -> None:
-    flow = getattr(score_set_flows, name)
+    flow = getattr(pipeline_flows, name)
     assert flow.name == name
-    needed = {key for step in PIPELINES[name].steps for key in step.params}
-    taken = set(inspect.signature(flow.fn).parameters)
-    limitable = all(step.limitable for step in PIPELINES[name].steps)
-    limit = {"only_failed_variants"} if limitable else set()
-    assert taken == needed | {"pipeline_urn"} | limit
+    plan = PIPELINES[name]
+    limit = {"only_failed_variants"} if plan.is_limitable else set()
+    assert set(flow.parameters.properties) == {"pipeline_urn", *plan.params} | limit
+    assert flow.parameters.required == []

@@ -5,6 +5,7 @@ GNOMAD_DATABASE_URL.
 """
 
 import argparse
+import json
 import signal
 import threading
 from pathlib import Path
@@ -14,15 +15,14 @@ import uvicorn
 from sqlalchemy import Engine, create_engine
 
 from deployments.local.ports import LOOPBACK
-from deployments.local.simulators import clingen, gnomad, mapper
+from deployments.local.simulators import SIMULATORS, clingen, gnomad, mapper
 from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.settings import settings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="deployments.local.simulators", description=__doc__)
-    parser.add_argument("--mapper-port", type=int, required=True)
-    parser.add_argument("--clingen-port", type=int, required=True)
+    parser.add_argument("--ports", type=json.loads, required=True, help="JSON: SIMULATORS' ports")
     parser.add_argument(
         "--mapper-answers", type=Path, help="folder of prepared answers, one a score set"
     )
@@ -39,8 +39,8 @@ def main() -> None:
             "GENBOREE_ACCOUNT_PASSWORD in the environment"
         )
     apps = {
-        arguments.mapper_port: mapper.create_app(given.database_url, arguments.mapper_answers),
-        arguments.clingen_port: clingen.create_app(
+        "mapper": mapper.create_app(given.database_url, arguments.mapper_answers),
+        "clingen": clingen.create_app(
             given.genboree_account_name,
             given.genboree_account_password,
             on_register=_gnomad_follows(create_engine(given.gnomad_database_url)),
@@ -48,8 +48,10 @@ def main() -> None:
     }
     _serve(
         [
-            uvicorn.Server(uvicorn.Config(app, LOOPBACK, port, log_level="warning"))
-            for port, app in apps.items()
+            uvicorn.Server(
+                uvicorn.Config(apps[name], LOOPBACK, arguments.ports[name], log_level="warning")
+            )
+            for name in SIMULATORS
         ]
     )
 
