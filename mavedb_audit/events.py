@@ -8,7 +8,7 @@ from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.states import Run, RunKind, Source, Transition
 
 #: Flows that look after the audit. They run no pipeline, but leave a record, too.
-UPKEEP_FLOWS = frozenset({"recover_stalled_runs", "reconcile_audit", "prune_audit"})
+UPKEEP_FLOWS = frozenset({"recover_stalled_runs", "reconcile_audit"})
 OUR_FLOWS = frozenset(PIPELINES) | UPKEEP_FLOWS
 
 #: The events of each kind of run start so. An event of a state ends with the state's name.
