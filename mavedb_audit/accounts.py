@@ -11,9 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from mavedb_audit import annotation_events
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
+from mavedb_audit.release import Release, release_of
 from mavedb_audit.scopes import IN_SCOPE
 from mavedb_audit.texts import json_text, storable
 
@@ -44,9 +46,9 @@ _RETIRE = """
 _INSERT = """
     INSERT INTO variant_annotation_status
            (variant_id, annotation_type, version, status, error_message, failure_category,
-            success_data, current, job_run_id, created_at, updated_at)
+            {data}, current, job_run_id, created_at, updated_at)
     SELECT incoming_status.variant_id, :annotation_type, :version, status, error_message,
-           failure_category, success_data, true, :job_id, now(), now()
+           failure_category, incoming_status.data, true, :job_id, now(), now()
       FROM incoming_status JOIN variants ON variants.id = incoming_status.variant_id
      WHERE variants.scoreset_id = :score_set_id
 """
@@ -54,21 +56,21 @@ _INSERT = """
 #: The variants of a job's scope that the job has not accounted for itself. A job that never ran
 #: leaves alone what an earlier one found out about the variant as it is mapped now.
 #: Set operations, since the planner knows nothing yet of rows that this transaction wrote.
-_REST_OF_SCOPE = f"""
+_REST_OF_SCOPE = """
     CREATE TEMPORARY TABLE rest_of_scope ON COMMIT DROP AS
     SELECT variant.id AS variant_id FROM variants AS variant
-     WHERE {IN_SCOPE}
+     WHERE {in_scope}
     EXCEPT
     SELECT own.variant_id FROM variant_annotation_status AS own
      WHERE own.annotation_type = :annotation_type AND own.current AND own.job_run_id = :job_id
-       AND (own.failure_category IS NULL OR own.failure_category <> ALL (:not_reached))
+       AND ({own_reason} IS NULL OR {own_reason} <> ALL (:not_reached))
     EXCEPT
     SELECT kept.variant_id
       FROM variants AS variant
       JOIN variant_annotation_status AS kept ON kept.variant_id = variant.id
      WHERE :keep_findings AND variant.scoreset_id = :score_set_id
        AND kept.annotation_type = :annotation_type AND kept.current
-       AND (kept.failure_category IS NULL OR kept.failure_category <> ALL (:not_reached))
+       AND ({kept_reason} IS NULL OR {kept_reason} <> ALL (:not_reached))
        AND (NOT :per_version OR kept.version IS NOT DISTINCT FROM :version)
        AND NOT EXISTS (
            SELECT FROM variant_annotation_status AS mapping
@@ -80,9 +82,9 @@ _REST_OF_SCOPE = f"""
 _INSERT_REST = """
     INSERT INTO variant_annotation_status
            (variant_id, annotation_type, version, status, error_message, failure_category,
-            current, job_run_id, created_at, updated_at)
+            {data}, current, job_run_id, created_at, updated_at)
     SELECT variant_id, :annotation_type, :version, :status, :error_message, :failure_category,
-           true, :job_id, now(), now()
+           CAST(:data AS jsonb), true, :job_id, now(), now()
       FROM rest_of_scope
 """
 
@@ -105,14 +107,15 @@ def write(
     connection.execute(
         text(
             "CREATE TEMPORARY TABLE incoming_status (variant_id integer, status text,"
-            " error_message text, failure_category text, success_data jsonb) ON COMMIT DROP"
+            " error_message text, failure_category text, data jsonb) ON COMMIT DROP"
         )
     )
+    release = release_of(connection)
     counts = dict.fromkeys(AnnotationStatus, 0)
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for status in statuses:
-            row = _row(status)
+            row = _row(status, release)
             counts[row[1]] += 1
             yield row
 
@@ -126,7 +129,16 @@ def write(
     }
     connection.execute(text("ANALYZE incoming_status"))
     connection.execute(text(_RETIRE.format(source="incoming_status")), parameters)
-    connection.execute(text(_INSERT), parameters)
+    connection.execute(text(_INSERT.format(data=release.status_data)), parameters)
+    if release.has_events:
+        annotation_events.write(
+            connection,
+            "incoming_status",
+            job_id=job_id,
+            score_set_id=score_set_id,
+            annotation_type=annotation_type,
+            version=version,
+        )
     connection.execute(text("DROP TABLE incoming_status"))
     return {str(status): count for status, count in counts.items()}
 
@@ -143,6 +155,8 @@ def write_rest_of_scope(
 ) -> None:
     """Give every variant that the job left without a status the same `reason`."""
     lock_accounts(connection, [score_set_id])
+    release = release_of(connection)
+    category, data = _as_stored(reason, None, release)
     parameters = {
         "job_id": job_id,
         "score_set_id": score_set_id,
@@ -153,11 +167,24 @@ def write_rest_of_scope(
         "not_reached": sorted(NOT_REACHED),
         "status": MEANINGS[reason].status,
         "error_message": explain(reason, addition),
-        "failure_category": reason,
+        "failure_category": category,
+        "data": None if data is None else json_text(data),
     }
-    connection.execute(text(_REST_OF_SCOPE), parameters)
+    rest = _REST_OF_SCOPE.format(
+        in_scope=IN_SCOPE, own_reason=release.reason("own"), kept_reason=release.reason("kept")
+    )
+    connection.execute(text(rest), parameters)
     connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
-    connection.execute(text(_INSERT_REST), parameters)
+    connection.execute(text(_INSERT_REST.format(data=release.status_data)), parameters)
+    if release.has_events:
+        annotation_events.write(
+            connection,
+            "rest_of_scope",
+            job_id=job_id,
+            score_set_id=score_set_id,
+            annotation_type=annotation_type,
+            version=version,
+        )
     connection.execute(text("DROP TABLE rest_of_scope"))
 
 
@@ -165,9 +192,10 @@ def withdraw_rest_of_scope(connection: Connection, job_id: int) -> None:
     """Retire what was written for a job that had not reached its variants: it had, after all."""
     connection.execute(
         text(
-            """
-            UPDATE variant_annotation_status SET current = false, updated_at = now()
-             WHERE job_run_id = :job_id AND current AND failure_category = ANY (:not_reached)
+            f"""
+            UPDATE variant_annotation_status AS status SET current = false, updated_at = now()
+             WHERE job_run_id = :job_id AND current
+               AND {release_of(connection).reason("status")} = ANY (:not_reached)
             """
         ),
         {"job_id": job_id, "not_reached": sorted(NOT_REACHED)},
@@ -175,14 +203,24 @@ def withdraw_rest_of_scope(connection: Connection, job_id: int) -> None:
 
 
 def _row(
-    status: Status,
-) -> tuple[int, AnnotationStatus, str | None, Reason | None, str | None]:
-    data = None if status.data is None else json_text(status.data)
+    status: Status, release: Release
+) -> tuple[int, AnnotationStatus, str | None, str | None, str | None]:
+    category, details = _as_stored(status.reason, status.data, release)
+    data = None if details is None else json_text(details)
     if status.reason is None:
         return status.variant_id, AnnotationStatus.SUCCESS, None, None, data
-    meaning = MEANINGS[status.reason]
     message = storable(explain(status.reason, status.addition))
-    return status.variant_id, meaning.status, message, status.reason, data
+    return status.variant_id, MEANINGS[status.reason].status, message, category, data
+
+
+def _as_stored(
+    reason: Reason | None, data: Mapping[str, Any] | None, release: Release
+) -> tuple[str | None, Mapping[str, Any] | None]:
+    """The failure category and the details to store: where categories are a closed list, ours
+    stands in the details."""
+    if reason is None or not release.has_closed_categories:
+        return reason, data
+    return annotation_events.TOLD[reason].category, {**(data or {}), "reason": reason}
 
 
 def lock_accounts(connection: Connection, score_set_ids: Iterable[int]) -> None:

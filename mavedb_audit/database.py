@@ -29,6 +29,9 @@ _NOT_NEEDED = frozenset(
 )
 #: Columns that MaveDB has dropped in later releases.
 _OPTIONAL_COLUMNS = frozenset({("job_runs", "priority")})
+#: What MaveDB has renamed in later releases: a table or a column of either name will do.
+_RENAMED_TABLES = {"clinical_controls": "clinvar_controls"}
+_RENAMED_COLUMNS = {("variant_annotation_status", "success_data"): "annotation_metadata"}
 _VIEW = "published_variants_materialized_view"
 
 P = ParamSpec("P")
@@ -101,11 +104,13 @@ def check_schema(connection: Connection) -> None:
             if table.name in audit.OUR_TABLES
             else "It is one of MaveDB's: is this MaveDB's database, and of a release that we know?"
         )
-        if table.name not in there:
+        columns = there.get(table.name) or there.get(_RENAMED_TABLES.get(table.name, ""))
+        if columns is None:
             raise SchemaError(f"The table {table.name} is missing. {remedy}")
         for column in table.columns:
-            optional = (table.name, column.name) in _OPTIONAL_COLUMNS
-            if column.name not in there[table.name] and not optional:
+            place = (table.name, column.name)
+            is_there = column.name in columns or _RENAMED_COLUMNS.get(place) in columns
+            if not is_there and place not in _OPTIONAL_COLUMNS:
                 raise SchemaError(f"The column {table.name}.{column.name} is missing. {remedy}")
     if _VIEW not in there:
         raise SchemaError(

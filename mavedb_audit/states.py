@@ -17,6 +17,8 @@ class JobStatus(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    #: Failed by an exception that nobody expected; only newer releases of MaveDB tell it apart.
+    ERRORED = "errored"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
 
@@ -34,7 +36,13 @@ class PipelineStatus(StrEnum):
 
 
 TERMINAL_JOB_STATUSES = frozenset(
-    {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SKIPPED}
+    {
+        JobStatus.SUCCEEDED,
+        JobStatus.FAILED,
+        JobStatus.ERRORED,
+        JobStatus.CANCELLED,
+        JobStatus.SKIPPED,
+    }
 )
 TERMINAL_PIPELINE_STATUSES = frozenset(
     {

@@ -78,7 +78,10 @@ class JobRun(Base):
 
     __tablename__ = "job_runs"
     __table_args__ = (
-        CheckConstraint(one_of("status", JobStatus), name="ck_job_runs_status_valid"),
+        CheckConstraint(
+            one_of("status", [s for s in JobStatus if s is not JobStatus.ERRORED]),
+            name="ck_job_runs_status_valid",
+        ),
         CheckConstraint("priority >= 0", name="ck_job_runs_priority_positive"),
         CheckConstraint("max_retries >= 0", name="ck_job_runs_max_retries_positive"),
         CheckConstraint("retry_count >= 0", name="ck_job_runs_retry_count_positive"),

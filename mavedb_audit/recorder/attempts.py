@@ -17,6 +17,7 @@ from mavedb_audit.recorder.closing import (
     lock_pipeline,
     out_of_reach,
 )
+from mavedb_audit.release import release_of
 from mavedb_audit.states import TERMINAL_JOB_STATUSES, JobStatus
 
 
@@ -149,12 +150,12 @@ def begin_attempt(
     ).one()
     connection.execute(
         text(
-            """
+            f"""
             UPDATE job_runs
                SET status = 'running', started_at = now(), finished_at = NULL,
                    retry_count = :number - 1, progress_current = NULL, progress_total = NULL,
                    progress_message = 'Started', error_message = NULL, error_traceback = NULL,
-                   failure_category = NULL
+                   failure_category = NULL {release_of(connection).touched}
              WHERE id = :job_id
             """
         ),
@@ -175,7 +176,7 @@ def _unmet_dependency(connection: Connection, job: Job) -> Failure | None:
               LEFT JOIN planned_jobs AS planned ON planned.job_id = parent.id
              WHERE dependency.id = :job_id
                AND (parent.status IN ('skipped', 'cancelled')
-                    OR parent.status = 'failed'
+                    OR parent.status IN ('failed', 'errored')
                        AND dependency.dependency_type = 'success_required')
              ORDER BY parent.id LIMIT 1
             """
@@ -206,12 +207,12 @@ def finish_attempt(connection: Connection, attempt: Attempt, data: Mapping[str, 
     _end_attempt(connection, attempt, "succeeded", None)
     connection.execute(
         text(
-            """
+            f"""
             UPDATE job_runs
                SET status = 'succeeded', finished_at = now(), progress_message = 'Done',
                    progress_current = coalesce(progress_total, 100),
                    progress_total = coalesce(progress_total, 100),
-                   metadata = metadata || CAST(:result AS jsonb)
+                   metadata = metadata || CAST(:result AS jsonb) {release_of(connection).touched}
              WHERE id = :job_id
             """
         ),
@@ -246,9 +247,10 @@ def fail_attempt(
     if will_be_retried:
         connection.execute(
             text(
-                """
+                f"""
                 UPDATE job_runs SET status = 'queued', progress_message = left(:message, 500),
                                     error_message = :failure, failure_category = :category
+                                    {release_of(connection).touched}
                  WHERE id = :job_id
                 """
             ),
@@ -294,7 +296,12 @@ def _end_attempt(
 def report_wait(connection: Connection, job: Job) -> None:
     """Show others that the job waits for another run of the same step."""
     connection.execute(
-        text("UPDATE job_runs SET progress_message = :message WHERE id = :id"),
+        text(
+            f"""
+            UPDATE job_runs SET progress_message = :message {release_of(connection).touched}
+             WHERE id = :id
+            """
+        ),
         {"id": job.job_id, "message": "Waiting for another run of this step on this score set"},
     )
 
@@ -308,11 +315,11 @@ def report_progress(
     """
     connection.execute(
         text(
-            """
+            f"""
             WITH shown AS (
                 UPDATE job_runs AS job
                    SET progress_current = :current, progress_total = :total,
-                       progress_message = left(:message, 500)
+                       progress_message = left(:message, 500) {release_of(connection).touched}
                   FROM job_attempts AS attempt
                  WHERE job.id = :job_id AND job.status = 'running'
                    AND attempt.id = :attempt_id AND attempt.outcome IS NULL

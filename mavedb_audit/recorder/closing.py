@@ -11,6 +11,7 @@ from mavedb_audit import accounts, score_sets
 from mavedb_audit.failures import Failure, FailureCategory
 from mavedb_audit.pipelines import CREATE, MAP, START_PIPELINE, step_of
 from mavedb_audit.reasons import Reason
+from mavedb_audit.release import release_of
 from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, JobStatus, PipelineStatus
 
 
@@ -105,13 +106,17 @@ def _account_for(connection: Connection, ended: Ended, reason: Reason, failure: 
 
 def out_of_reach(parent_key: str, parent_status: str) -> Failure:
     """Why a job is skipped that needed another one's success."""
-    ending = "failed" if parent_status == JobStatus.FAILED else f"was {parent_status}"
+    has_failed = parent_status in (JobStatus.FAILED, JobStatus.ERRORED)
+    ending = "failed" if has_failed else f"was {parent_status}"
     return Failure(FailureCategory.DEPENDENCY_FAILURE, f"Not run, because {parent_key} {ending}.")
 
 
 def _end_job(
     connection: Connection, job_id: int, status: JobStatus, failure: Failure, *, inferred: bool
 ) -> Ended:
+    release = release_of(connection)
+    unexpected = status is JobStatus.FAILED and failure.category is FailureCategory.UNKNOWN
+    stored_status = JobStatus.ERRORED if unexpected and release.has_errored else status
     connection.execute(
         text(
             """
@@ -129,13 +134,14 @@ def _end_job(
     )
     row = connection.execute(
         text(
-            """
+            f"""
             UPDATE job_runs AS job
-               SET status = :status, finished_at = now(),
+               SET status = :stored_status, finished_at = now(),
                    error_message = :message,
                    error_traceback = :traceback,
                    failure_category = :category,
                    metadata = (job.metadata - 'inferred') || CAST(:result AS jsonb)
+                   {release.touched}
               FROM job_runs AS named LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
              WHERE job.id = :job_id AND named.id = job.id
          RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
@@ -144,7 +150,7 @@ def _end_job(
         ),
         {
             "job_id": job_id,
-            "status": status,
+            "stored_status": stored_status,
             "message": failure.message,
             "traceback": failure.traceback,
             "category": failure.category,
@@ -165,7 +171,7 @@ def _skip_dependents(
     """Skip every job that can no longer run because `parent` ended as it did."""
     rows = connection.execute(
         text(
-            """
+            f"""
             WITH RECURSIVE unreachable (id) AS (
                 SELECT dependency.id FROM job_dependencies AS dependency
                  WHERE dependency.depends_on_job_id = :job_id
@@ -176,7 +182,7 @@ def _skip_dependents(
             )
             UPDATE job_runs AS job
                SET status = 'skipped', finished_at = now(), error_message = :message,
-                   failure_category = :category
+                   failure_category = :category {release_of(connection).touched}
               FROM unreachable, job_runs AS named
               LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
              WHERE job.id = unreachable.id AND named.id = job.id
@@ -200,10 +206,12 @@ def _skip_dependents(
 
 #: A pipeline's status by the statuses of its jobs, as an aggregate over `job_runs AS job` without
 #: the start job. While a job can still run the pipeline runs. A failed job that others depend on
-#: fails it; a failed leaf leaves it partial, and so does a job that is switched off.
+#: fails it, and so does an errored one; a failed leaf leaves it partial, and so does a job that is
+#: switched off.
 DERIVED_STATUS = """
     CASE
       WHEN bool_or(job.status IN ('pending', 'queued', 'running')) THEN 'running'
+      WHEN bool_or(job.status = 'errored') THEN 'failed'
       WHEN bool_or(job.status = 'failed' AND EXISTS (
              SELECT FROM job_dependencies AS dependency
               WHERE dependency.depends_on_job_id = job.id

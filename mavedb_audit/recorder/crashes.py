@@ -11,6 +11,7 @@ from mavedb_audit.failures import Failure, FailureCategory
 from mavedb_audit.pipelines import START_PIPELINE
 from mavedb_audit.recorder.closing import close_unsuccessful, derive_pipeline_status, lock_pipeline
 from mavedb_audit.recorder.moves import close_open_jobs
+from mavedb_audit.release import release_of
 from mavedb_audit.states import JobStatus
 
 
@@ -124,12 +125,12 @@ def fail_open_attempts(connection: Connection, pipeline_id: int, open_tries: Seq
     )
     connection.execute(
         text(
-            """
+            f"""
             UPDATE job_runs AS job
                SET status = 'queued',
                    progress_message = 'Its process ended; the flow is tried again',
                    error_message = attempt.error_message,
-                   failure_category = attempt.failure_category
+                   failure_category = attempt.failure_category {release_of(connection).touched}
               FROM job_runs AS running LEFT JOIN LATERAL (
                 SELECT error_message, failure_category FROM job_attempts
                  WHERE job_id = running.id ORDER BY attempt DESC LIMIT 1) AS attempt ON true

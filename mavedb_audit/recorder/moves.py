@@ -20,6 +20,7 @@ from mavedb_audit.recorder.closing import (
     lock_pipeline,
 )
 from mavedb_audit.recorder.pausing import follow_flow_run
+from mavedb_audit.release import release_of
 from mavedb_audit.states import JobStatus, job_status
 
 #: States of a flow run that leave nothing to wait for. A crash is not among them: recovery decides
@@ -98,9 +99,10 @@ def _move_job(connection: Connection, move: Move, job_id: int) -> None:
             accounts.withdraw_rest_of_scope(connection, job_id)
         connection.execute(
             text(
-                """
+                f"""
                 UPDATE job_runs
-                   SET status = :status, metadata = metadata - 'inferred',
+                   SET status = :status, metadata = metadata - 'inferred'
+                       {release_of(connection).touched},
                        started_at = CASE WHEN :status = 'running'
                                          THEN coalesce(started_at, now()) ELSE started_at END,
                        finished_at = CASE WHEN :status = 'succeeded' THEN now() END,

@@ -14,8 +14,10 @@ from mavedb_audit.errors import RequestError
 from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
 from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
 from mavedb_audit.recorder.resetting import Selection, reset_jobs
+from mavedb_audit.release import release_of
 from mavedb_audit.scopes import limit_to_failed
 from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, PipelineStatus
+from mavedb_audit.texts import json_text
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,16 @@ def plan_pipeline(
     With `only_failed_variants` in `params` it is limited to the variants that have failed in any
     annotation that it owes.
     Raises RequestError for an unknown pipeline, a parameter that its steps need and `params`
-    lacks, a score set that does not exist, or a limit that leaves nothing to do. With a `urn` that
-    is there already, nothing is inserted and that pipeline is returned.
+    lacks or that makes no sense, a score set that does not exist, or a limit that leaves nothing
+    to do. With a `urn` that is there already, nothing is inserted and that pipeline is returned.
     """
     plan = PIPELINES.get(name)
     if plan is None:
         raise RequestError(f"There is no pipeline {name!r}; there are: {', '.join(PIPELINES)}")
     params = {"correlation_id": correlation_id, **params}
     jobs = [(step, job_params(plan, step, params)) for step in plan.steps]
+    for step, given in jobs:
+        step.version_of(given)  # which refuses a source that there cannot be
     score_set_id = params.get("score_set_id")
     if "score_set_id" in plan.params:
         _require_score_set(connection, score_set_id)
@@ -84,13 +88,14 @@ def plan_pipeline(
     if pipeline_id is None:
         return find_pipeline(connection, urn)
 
+    priority = ", priority" if release_of(connection).has_priority else ""
     rows: list[tuple[str, str, JobType, dict[str, Any]]] = [
         (START_PIPELINE, START_PIPELINE, JobType.PIPELINE_MANAGEMENT, {}),
         *((step.key, step.function, step.job_type, given) for step, given in jobs),
     ]
     connection.execute(
         text(
-            """
+            f"""
             WITH planned AS (
                 SELECT * FROM unnest(
                     CAST(:urns AS text[]), CAST(:keys AS text[]), CAST(:functions AS text[]),
@@ -98,10 +103,10 @@ def plan_pipeline(
                 ) WITH ORDINALITY AS planned (urn, key, function, type, params, position)
             ), job AS (
                 INSERT INTO job_runs (urn, job_type, job_function, job_params, status, pipeline_id,
-                                      priority, max_retries, retry_count, correlation_id,
-                                      mavedb_version)
-                SELECT urn, type, function, params, 'pending', :pipeline_id, 0, 3, 0,
-                       :correlation_id, :version
+                                      max_retries, retry_count, correlation_id, mavedb_version
+                                      {priority})
+                SELECT urn, type, function, params, 'pending', :pipeline_id, 3, 0,
+                       :correlation_id, :version {", 0" if priority else ""}
                   FROM planned ORDER BY position
                 RETURNING id, urn
             )
@@ -256,9 +261,10 @@ def open_pipeline(
     )
     connection.execute(
         text(
-            """
+            f"""
             UPDATE job_runs SET status = 'succeeded', started_at = now(), finished_at = now(),
                                 progress_current = 100, progress_total = 100
+                                {release_of(connection).touched}
              WHERE pipeline_id = :id AND job_function = :start AND status <> 'succeeded'
             """
         ),
@@ -280,6 +286,27 @@ def open_pipeline(
         for step in plan.steps
         if step.key in params_of
     ]
+
+
+def set_job_params(
+    connection: Connection, pipeline_id: int, job_key: str, params: Mapping[str, Any]
+) -> None:
+    """Hand `params` on to another job of the pipeline, if it has one of that key.
+
+    For a step's last transaction, whose fence keeps an attempt that was lost from writing.
+    """
+    lock_pipeline(connection, pipeline_id)
+    connection.execute(
+        text(
+            """
+            UPDATE job_runs AS job SET job_params = job.job_params || CAST(:params AS jsonb)
+              FROM planned_jobs AS planned
+             WHERE planned.job_id = job.id AND planned.pipeline_id = :pipeline_id
+               AND planned.job_key = :job_key
+            """
+        ),
+        {"pipeline_id": pipeline_id, "job_key": job_key, "params": json_text(params)},
+    )
 
 
 def settle_pipeline(connection: Connection, pipeline_id: int) -> tuple[PipelineStatus, list[str]]:

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
+from mavedb_audit.release import release_of
+
 
 class Selection(StrEnum):
     """Which of a pipeline's jobs: each value is SQL that selects their ids."""
@@ -11,7 +13,7 @@ class Selection(StrEnum):
     #: The failed ones, and those that were skipped because of them.
     FAILED = """
         WITH RECURSIVE failed (id) AS (
-            SELECT id FROM job_runs WHERE pipeline_id = :id AND status = 'failed'
+            SELECT id FROM job_runs WHERE pipeline_id = :id AND status IN ('failed', 'errored')
              UNION
             SELECT dependent.id
               FROM failed
@@ -23,7 +25,7 @@ class Selection(StrEnum):
     """
     UNSUCCESSFUL = """
         SELECT id FROM job_runs
-         WHERE pipeline_id = :id AND status IN ('failed', 'cancelled', 'skipped')
+         WHERE pipeline_id = :id AND status IN ('failed', 'errored', 'cancelled', 'skipped')
     """
     ALL = "SELECT id FROM job_runs WHERE pipeline_id = :id"
 
@@ -41,6 +43,7 @@ def reset_jobs(connection: Connection, pipeline_id: int, selection: Selection) -
                    finished_at = NULL, error_message = NULL, error_traceback = NULL,
                    failure_category = NULL, progress_current = NULL, progress_total = NULL,
                    progress_message = NULL, metadata = metadata - 'inferred'
+                   {release_of(connection).touched}
              WHERE id IN ({selection})
             """
         ),
