@@ -12,18 +12,18 @@ from urllib.parse import quote
 import httpx
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
-from mavedb_audit.failures import FailureCategory, category_of_status
-from tasks.clients.http import excerpt, raise_for_status, retry_after_seconds, transport_error
+from mavedb_audit.failures import FailureCategory
+from tasks.clients.clingen_answers import (
+    SERVICE,
+    allele_id_of,
+    current_uri_of,
+    describe,
+    error_type_of,
+    json_of,
+    refusal,
+)
+from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
 
-SERVICE = "ClinGen Allele Registry"
-
-_CATEGORIES = {
-    "AuthorizationError": FailureCategory.AUTHENTICATION_FAILED,
-    "SystemInReadOnlyMode": FailureCategory.SERVICE_UNAVAILABLE,
-    "RequestTerminated": FailureCategory.SERVICE_UNAVAILABLE,
-    "InternalServerError": FailureCategory.SERVICE_UNAVAILABLE,
-}
-_ALLELE_ID = re.compile(r"(?:CA|PA)\d+")
 _ACCOUNT_IN_URL = re.compile(r"\b(gbLogin|gbTime|gbToken)=[^&\s\"'<>]*")
 
 
@@ -90,7 +90,7 @@ def register(
             waiting.append(expression)
     url = _url(endpoint)
     timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
-    with httpx.Client(timeout=timeout) as client:
+    with httpx.Client(timeout=timeout, headers={"User-Agent": USER_AGENT}) as client:
         while waiting:
             batch = waiting[:batch_size]
             elements = _put(client, url, account, batch)
@@ -121,8 +121,8 @@ def _put(
         )
     except httpx.TransportError as error:
         raise transport_error(SERVICE, error) from error
-    answer = _json(response)
-    error_type = answer.get("errorType") if isinstance(answer, dict) else None
+    answer = json_of(response)
+    error_type = error_type_of(answer)
     if error_type == "RequestTooLarge" or response.status_code == 413:
         return None
     if error_type:
@@ -131,7 +131,7 @@ def _put(
     if not isinstance(answer, list) or not all(isinstance(element, dict) for element in answer):
         raise _unusable(f"answered something else than JSON alleles: {excerpt(response.text)}")
     if len(answer) != len(batch):
-        last = _describe(answer[-1]) if answer and "errorType" in answer[-1] else ""
+        last = describe(answer[-1]) if answer and "errorType" in answer[-1] else ""
         raise _unusable(
             f"sent {len(answer)} answers for {len(batch)} HGVS, so none of them can be told apart."
             f" {last}".rstrip()
@@ -145,36 +145,23 @@ def _outcome(element: dict[str, Any]) -> Outcome:
     Nothing but its position ties it to its HGVS: the registry rewrites HGVS before it answers.
     """
     if "errorType" in element:
-        return Rejected(_describe(element))
-    current = element.get("activeUris") or []
-    uri = current[0] if len(current) == 1 else element.get("@id")
-    allele_id = str(uri).rpartition("/")[2]
-    if not _ALLELE_ID.fullmatch(allele_id):
+        return Rejected(describe(element))
+    allele_id = allele_id_of(current_uri_of(element))
+    if allele_id is None:
         return Rejected(f"The registry answered without an allele id: {excerpt(str(element))}")
     return Registered(allele_id)
 
 
-def _describe(error: dict[str, Any]) -> str:
-    """In some answers inputLine and message are swapped, so both are shown."""
-    text = f"{error['errorType']}: {error.get('message') or error.get('description') or ''}"
-    return f"{text} ({error['inputLine']})" if error.get("inputLine") else text
-
-
 def _refusal(response: httpx.Response, error: dict[str, Any]) -> ServiceError:
-    category = _CATEGORIES.get(error["errorType"]) or category_of_status(response.status_code)
-    text = _describe(error)
-    if category is FailureCategory.AUTHENTICATION_FAILED:
-        text += (
+    refused = refusal(response, error)
+    hint = ""
+    if refused.category is FailureCategory.AUTHENTICATION_FAILED:
+        hint = (
             " Check GENBOREE_ACCOUNT_NAME and GENBOREE_ACCOUNT_PASSWORD, that"
             " CAR_SUBMISSION_ENDPOINT is the host's own name, and this machine's clock."
         )
-    return ServiceError(
-        SERVICE,
-        _without_account(text),
-        category,
-        status_code=response.status_code,
-        retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After")),
-    )
+    refused.args = (_without_account(str(refused)) + hint,)
+    return refused
 
 
 def _raise_for_status(response: httpx.Response) -> None:
@@ -188,13 +175,6 @@ def _raise_for_status(response: httpx.Response) -> None:
 
 def _unusable(text: str) -> ServiceError:
     return ServiceError(SERVICE, _without_account(text), FailureCategory.SERVICE_UNAVAILABLE)
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return None
 
 
 def _why_unsendable(hgvs: str) -> str | None:

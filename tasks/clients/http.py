@@ -10,6 +10,9 @@ import httpx
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory, category_of_status
 
+#: How MaveDB introduces itself to every service; the page names whom to write to.
+USER_AGENT = "MaveDB/1.0 (https://mavedb.org)"
+
 _EXCERPT_CHARACTERS = 300
 
 
@@ -38,7 +41,7 @@ def raise_for_status(service: str, response: httpx.Response) -> None:
     )
 
 
-def transport_error(service: str, error: httpx.TransportError) -> ServiceError:
+def transport_error(service: str, error: httpx.RequestError) -> ServiceError:
     """The ServiceError for a request that got no complete answer."""
     try:
         address = _address(error.request.url)
@@ -56,6 +59,8 @@ def transport_error(service: str, error: httpx.TransportError) -> ServiceError:
             text = (
                 f"the address in the settings is not an http:// or https:// URL ({_cause(error)})."
             )
+        case httpx.DecodingError():
+            text = f"the answer from {address} cannot be unpacked ({_cause(error)})."
         case _:
             text = (
                 f"the connection to {address} broke ({_cause(error)}); check whether the service "
@@ -92,11 +97,13 @@ def retry_after_seconds(header: str | None, now: datetime | None = None) -> floa
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _category(error: httpx.TransportError) -> FailureCategory:
+def _category(error: httpx.RequestError) -> FailureCategory:
     if isinstance(error, httpx.TimeoutException):
         return FailureCategory.TIMEOUT
     if isinstance(error, httpx.UnsupportedProtocol):
         return FailureCategory.CONFIGURATION_ERROR
+    if isinstance(error, httpx.DecodingError):
+        return FailureCategory.SERVICE_UNAVAILABLE
     return FailureCategory.NETWORK_ERROR
 
 
@@ -104,5 +111,5 @@ def _address(url: httpx.URL) -> str:
     return f"{url.host}:{url.port}" if url.port else url.host
 
 
-def _cause(error: httpx.TransportError) -> str:
+def _cause(error: httpx.RequestError) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

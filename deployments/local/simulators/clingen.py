@@ -2,7 +2,8 @@
 
 Besides the generic fault kinds it knows: read_only (no registering during maintenance),
 terminated (half of the answers, and an error after them), short (one answer too few), rejected (the
-first half of the alleles), too_large, wrong_account and internal_error (as the whole answer).
+first half of the alleles), shuffled (the answers of a batch in another order), too_large,
+wrong_account and internal_error (as the whole answer).
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from deployments.local.simulators.clingen_alleles import (
     allele_uri,
     describe,
     error,
+    merged_into,
     protein_consequence,
     read,
     simulated_allele_id,
@@ -30,7 +32,16 @@ from deployments.local.simulators.clingen_alleles import (
 from deployments.local.simulators.faults import attach_faults, own_fault
 
 OWN_KINDS = frozenset(
-    {"read_only", "terminated", "short", "rejected", "too_large", "wrong_account", "internal_error"}
+    {
+        "read_only",
+        "terminated",
+        "short",
+        "rejected",
+        "shuffled",
+        "too_large",
+        "wrong_account",
+        "internal_error",
+    }
 )
 
 _MAX_RECORDS = 10_000
@@ -73,6 +84,10 @@ class _Alleles:
         key = _key(allele_id)
         if key in self._seeds:
             return self._seeds[key]
+        current = merged_into(allele_id)
+        if current is not None and _key(current) in self._expressions:
+            uri = allele_uri(self._expressions[_key(current)][0])
+            return {"@id": allele_uri(allele_id), "type": "nucleotide", "activeUris": [uri]}
         if key not in self._expressions:
             return None
         own_id, expression = self._expressions[key]
@@ -227,6 +242,8 @@ def _falsified(request: Request, elements: list[Json]) -> list[Json]:
             refused = error("IncorrectReferenceAllele", "Switched on in the simulator.")
             half = len(elements) // 2
             return [refused] * half + elements[half:]
+        case "shuffled":
+            return elements[::-1]
         case _:
             return elements
 

@@ -9,11 +9,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.local.simulators.clinvar_alleles import clinvar_allele_id
 from deployments.local.simulators.gnomad import Locus, simulated_locus, simulated_rows
 
 _SITE = "http://reg.genome.network"
 _REJECTED = 0.03
 _ZERO_PADDED = 0.01
+_WITHOUT_MANE = 0.05
+#: Ids from here on were merged into the id that is so much smaller.
+_FIRST_MERGED = 90_000_000_000
 
 _HGVS = re.compile(r"([A-Za-z]\w*(?:\.\d+)?)(?:\([\w-]+\))?:([cgmnpr])\.(\S+)")
 _KNOWN_ACCESSION = re.compile(r"(N[CGMPRTW]_|X[MPR]_|ENS[GPT]|LRG_|CM)\d+.*")
@@ -94,8 +98,8 @@ def simulated_allele_id(expression: Expression) -> str:
 
 
 def protein_consequence(expression: Expression) -> Expression | None:
-    """The made-up protein change of a coding substitution on a RefSeq transcript."""
-    match = re.fullmatch(r"(\d+)[ACGT]>[ACGT]", expression.change)
+    """The made-up protein change of a coding change of 1 to 3 bases on a RefSeq transcript."""
+    match = re.fullmatch(r"(\d+)(?:_\d+)?(?:[ACGT]>[ACGT]|delins[ACGT]{1,3})", expression.change)
     if match is None or expression.kind != "c" or not expression.accession.startswith("NM_"):
         return None
     codon = (int(match[1]) + 2) // 3
@@ -104,6 +108,12 @@ def protein_consequence(expression: Expression) -> Expression | None:
     other = random.Random(expression.hgvs).choice(_RESIDUES)
     change = f"{residue}{codon}{'=' if other == residue else other}"
     return Expression(f"{protein}:p.{change}", protein, "p", change)
+
+
+def merged_into(allele_id: str) -> str | None:
+    """The id that an old id was merged into: CA90000503883 into CA503883."""
+    number = int(allele_id[2:]) - _FIRST_MERGED
+    return f"{allele_id[:2]}{number}" if number > 0 else None
 
 
 def describe(allele_id: str, expression: Expression, transcript_ids: list[str]) -> Json:
@@ -153,35 +163,63 @@ def _nucleotide(allele_id: str, expression: Expression) -> Json:
         "type": "nucleotide",
         "externalRecords": _external_records(unpadded, expression, locus),
         "genomicAlleles": [genomic],
-        "transcriptAlleles": [] if is_genomic else [_transcript(expression)],
+        "transcriptAlleles": [] if is_genomic else _transcripts(expression),
     }
 
 
-def _transcript(expression: Expression) -> Json:
-    transcript: Json = {
-        "hgvs": [expression.hgvs],
-        "referenceSequence": _reference_uri(expression.accession),
-    }
+def _transcripts(expression: Expression) -> list[Json]:
+    """The allele on its transcript and, of a RefSeq one, on an older version and on Ensembl's.
+
+    Where the MANE transcript has a gap, an allele lies on none.
+    """
+    own = _transcript(expression.hgvs, expression.accession)
     protein = protein_consequence(expression)
+    if not re.fullmatch(r"NM_\d+\.\d+", expression.accession) or expression.kind != "c":
+        return [own]
+    number, version = expression.accession[3:].split(".")
+    older = f"NM_{number}.{int(version) - 1}"
+    ensembl = f"ENST{random.Random(expression.accession).randint(200_000, 699_999):011d}.4"
+    others = [
+        _transcript(f"{ensembl}:c.{expression.change}", ensembl),
+        _transcript(f"{older}:c.{expression.change}", older),
+    ]
     if protein is not None:
-        transcript |= {
-            "@id": allele_uri(simulated_allele_id(protein)),
-            "proteinEffect": {"hgvs": protein.hgvs, "hgvsWellDefined": protein.hgvs},
-            "MANE": {
-                "maneVersion": "1.3",
-                "maneStatus": "MANE Select",
-                "nucleotide": {"RefSeq": {"hgvs": expression.hgvs}},
-                "protein": {"RefSeq": {"hgvs": protein.hgvs}},
-            },
+        in_ensembl = f"{ensembl.replace('ENST', 'ENSP')}:p.{protein.change}"
+        for transcript, hgvs in zip(
+            [own, *others], [protein.hgvs, in_ensembl, protein.hgvs], strict=True
+        ):
+            transcript["proteinEffect"] = {"hgvs": hgvs, "hgvsWellDefined": hgvs}
+        for of_refseq in (own, others[1]):
+            of_refseq["@id"] = allele_uri(simulated_allele_id(protein))
+    if _is_on_mane(expression):
+        mane: Json = {
+            "maneVersion": "1.3",
+            "maneStatus": "MANE Select",
+            "nucleotide": {"RefSeq": {"hgvs": expression.hgvs}},
         }
-    return transcript
+        if protein is not None:
+            mane["protein"] = {"RefSeq": {"hgvs": protein.hgvs}}
+        own["MANE"] = others[0]["MANE"] = mane
+    return [others[0], others[1], own]
+
+
+def _is_on_mane(expression: Expression) -> bool:
+    """Whole codons are missing, so that all alleles of one protein change agree."""
+    position = re.match(r"\d+", expression.change)
+    codon = (int(position[0]) + 2) // 3 if position else 0
+    return random.Random(f"MANE {expression.accession} {codon}").random() >= _WITHOUT_MANE
+
+
+def _transcript(hgvs: str, accession: str) -> Json:
+    return {"hgvs": [hgvs], "referenceSequence": _reference_uri(accession)}
 
 
 def _external_records(caid: str, expression: Expression, locus: Locus) -> Json:
     draw = random.Random(f"records of {caid}")
     records: Json = {}
-    if draw.random() < 0.3:
-        allele, variation = draw.randint(15_041, 3_000_000), draw.randint(1, 3_000_000)
+    allele = clinvar_allele_id(caid)
+    if allele is not None:
+        variation = draw.randint(1, 3_000_000)
         records["ClinVarAlleles"] = [
             {
                 "@id": f"http://www.ncbi.nlm.nih.gov/clinvar/?term={allele}[alleleid]",
