@@ -58,13 +58,25 @@ def step_lock(
 
     Raises StepError (scheduling_error, so Prefect tries again) when it stays taken.
     """
+    key = step_lock_key(score_set_id, job_key)
+    with in_turn(key, "Another run of this step on this score set", on_wait=on_wait):
+        yield
+
+
+@contextmanager
+def in_turn(key: str, others: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock on `key`, when those that hold it now have let it go.
+
+    Calls `on_wait` once if it has to wait. Raises StepError (scheduling_error), which speaks of
+    the `others`, when it stays taken.
+    """
 
     def take(session: Session, key: str) -> None:
         if not _try_to_take(session, key):
             on_wait()
-            _wait_for(session, key)
+            _wait_for(session, key, others)
 
-    with _kept_session(step_lock_key(score_set_id, job_key), take):
+    with _kept_session(key, take):
         yield
 
 
@@ -118,14 +130,13 @@ def _try_to_take(session: Session, key: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _wait_for(session: Session, key: str) -> None:
+def _wait_for(session: Session, key: str, others: str) -> None:
     seconds = settings().step_lock_timeout_seconds
     session.execute("SELECT set_config('lock_timeout', %s, false)", [str(int(seconds * 1000))])
     try:
         session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
     except psycopg.errors.LockNotAvailable as error:
         raise StepError(
-            f"Another run of this step on this score set did not end within {seconds:g} seconds;"
-            " this one gave way to it",
+            f"{others} did not end within {seconds:g} seconds; this one gave way to it",
             FailureCategory.SCHEDULING_ERROR,
         ) from error
