@@ -33,6 +33,8 @@ _PARAMETERS = {
         _optional("counts_file_key", str | None),
         _optional("score_columns_metadata", dict[str, Any], {}),
         _optional("count_columns_metadata", dict[str, Any], {}),
+        _optional("year", int | None),
+        _optional("month", int | None),
         _optional("only_failed_variants", bool, False),
         _optional("correlation_id", str | None),
     )
@@ -71,5 +73,16 @@ create_variants_for_score_set = _flow_of("create_variants_for_score_set")
 map_variants_for_score_set = _flow_of("map_variants_for_score_set")
 submit_score_set_mappings_to_car = _flow_of("submit_score_set_mappings_to_car")
 link_gnomad_variants = _flow_of("link_gnomad_variants")
+warm_clingen_cache = _flow_of("warm_clingen_cache")
+populate_mapped_hgvs_for_score_set = _flow_of("populate_mapped_hgvs_for_score_set")
+populate_variant_translations_for_score_set = _flow_of(
+    "populate_variant_translations_for_score_set"
+)
+submit_uniprot_mapping_jobs_for_score_set = _flow_of("submit_uniprot_mapping_jobs_for_score_set")
+poll_uniprot_mapping_jobs_for_score_set = _flow_of("poll_uniprot_mapping_jobs_for_score_set")
+submit_score_set_mappings_to_ldh = _flow_of("submit_score_set_mappings_to_ldh")
+populate_vep_for_score_set = _flow_of("populate_vep_for_score_set")
+refresh_clinvar_controls = _flow_of("refresh_clinvar_controls")
+load_clinvar_release = _flow_of("load_clinvar_release")
 refresh_published_variants_view = _flow_of("refresh_published_variants_view")
 refresh_materialized_views = _flow_of("refresh_materialized_views")

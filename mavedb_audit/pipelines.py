@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from mavedb_audit import clinvar
 from mavedb_audit.settings import settings
 
 
@@ -48,6 +49,7 @@ START_PIPELINE = "start_pipeline"
 
 
 #: Gives an annotation's source version from the job's parameters, where it is known beforehand.
+#: Raises RequestError for parameters that no source can have.
 VersionOf = Callable[[Mapping[str, Any]], str | None]
 
 
@@ -155,6 +157,89 @@ LINK_GNOMAD = _step(
     version_of=_gnomad_version,
     limitable=True,
 )
+WARM_CLINGEN_CACHE = _step(
+    "warm_clingen_cache",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(REGISTER.key,),
+    limitable=True,
+)
+POPULATE_MAPPED_HGVS = _step(
+    "populate_mapped_hgvs_for_score_set",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(WARM_CLINGEN_CACHE.key,),
+    annotates=(AnnotationType.MAPPED_HGVS,),
+    limitable=True,
+)
+POPULATE_VARIANT_TRANSLATIONS = _step(
+    "populate_variant_translations_for_score_set",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(WARM_CLINGEN_CACHE.key,),
+    annotates=(AnnotationType.VARIANT_TRANSLATION,),
+    limitable=True,
+)
+# UniProt is asked about target genes, so whatever variants a pipeline is limited to are all one.
+SUBMIT_UNIPROT = _step(
+    "submit_uniprot_mapping_jobs_for_score_set",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(MAP.key,),
+    limitable=True,
+)
+_POLL_UNIPROT = _step(
+    "poll_uniprot_mapping_jobs_for_score_set",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(SUBMIT_UNIPROT.key,),
+    limitable=True,
+)
+# The submitting step puts its jobs there; polled alone, the step submits by itself.
+POLL_UNIPROT = replace(_POLL_UNIPROT, params={**_POLL_UNIPROT.params, "mapping_jobs": {}})
+SUBMIT_LDH = _step(
+    "submit_score_set_mappings_to_ldh",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    annotates=(AnnotationType.LDH_SUBMISSION,),
+    limitable=True,
+)
+# Its version is Ensembl's release, which only Ensembl can tell: a step that failed has none.
+POPULATE_VEP = _step(
+    "populate_vep_for_score_set",
+    JobType.MAPPED_VARIANT_ANNOTATION,
+    "score_set_id",
+    after=(MAP.key,),
+    annotates=(AnnotationType.VEP_FUNCTIONAL_CONSEQUENCE,),
+    limitable=True,
+)
+
+
+def _refresh_clinvar(key: str, **release: int | None) -> Step:
+    return Step(
+        key=key,
+        function="refresh_clinvar_controls",
+        job_type=JobType.MAPPED_VARIANT_ANNOTATION,
+        params={"correlation_id": None, "score_set_id": None, **release},
+        after=(WARM_CLINGEN_CACHE.key,),
+        annotation_types=(AnnotationType.CLINVAR_CONTROL,),
+        version_of=clinvar.version_of,
+        limitable=True,
+    )
+
+
+#: One job a release. One that fails does not hold up the others, since nothing comes after it.
+REFRESH_CLINVAR_RELEASES = tuple(
+    _refresh_clinvar(f"refresh_clinvar_controls_{year}{month:02d}", year=year, month=month)
+    for year, month in clinvar.ANNOTATED_RELEASES
+)
+REFRESH_CLINVAR = _refresh_clinvar("refresh_clinvar_controls", year=None, month=None)
+LOAD_CLINVAR = _step(
+    "load_clinvar_release",
+    JobType.DATA_MANAGEMENT,
+    "year month",
+    version_of=clinvar.version_if_any,
+)
 REFRESH_PUBLISHED = _step(
     "refresh_published_variants_view", JobType.DATA_MANAGEMENT, "score_set_id"
 )
@@ -166,12 +251,21 @@ KEPT_PER_VERSION = frozenset(
     {
         AnnotationType.GNOMAD_ALLELE_FREQUENCY,
         AnnotationType.CLINVAR_CONTROL,
-        AnnotationType.VEP_FUNCTIONAL_CONSEQUENCE,
     }
 )
 
 #: What every pipeline does once a score set's variants are mapped.
-ANNOTATION = (REGISTER, LINK_GNOMAD)
+ANNOTATION = (
+    REGISTER,
+    LINK_GNOMAD,
+    WARM_CLINGEN_CACHE,
+    POPULATE_MAPPED_HGVS,
+    POPULATE_VARIANT_TRANSLATIONS,
+    *REFRESH_CLINVAR_RELEASES,
+    POPULATE_VEP,
+    SUBMIT_UNIPROT,
+    POLL_UNIPROT,
+)
 
 
 #: Each of these steps is a pipeline of its own, too, under its function's name.
@@ -180,6 +274,15 @@ STANDALONE: tuple[tuple[Step, str], ...] = (
     (MAP, "Map the variants of a score set to the human reference."),
     (REGISTER, "Register the mapped variants of a score set at ClinGen's Allele Registry."),
     (LINK_GNOMAD, "Link the variants of a score set to their allele frequencies in gnomAD."),
+    (WARM_CLINGEN_CACHE, "Read a score set's alleles at ClinGen, for the steps that need them."),
+    (POPULATE_MAPPED_HGVS, "Give mapped variants their HGVS on genome, transcript and protein."),
+    (POPULATE_VARIANT_TRANSLATIONS, "Find the protein alleles of a score set's DNA alleles."),
+    (SUBMIT_UNIPROT, "Submit mapping jobs for a score set's target genes at UniProt."),
+    (POLL_UNIPROT, "Give a score set's target genes the UniProt accessions that they map to."),
+    (SUBMIT_LDH, "Submit a published score set's mapped variants to ClinGen's Linked Data Hub."),
+    (POPULATE_VEP, "Ask Ensembl's VEP for the consequences of a score set's variants."),
+    (REFRESH_CLINVAR, "Link a score set's variants to what a release of ClinVar says of them."),
+    (LOAD_CLINVAR, "Load a release of ClinVar, the newest one unless year and month are given."),
     (REFRESH_PUBLISHED, "Refresh the view that lists the variants of published score sets."),
     (REFRESH_VIEWS, "Refresh every materialized view."),
 )
@@ -220,8 +323,9 @@ PIPELINES: Mapping[str, Pipeline] = {
         ),
         _pipeline(
             "publish_score_set",
-            "Make a newly published score set visible in the published variants view.",
+            "Show a newly published score set in the published variants view, and to ClinGen.",
             REFRESH_PUBLISHED,
+            SUBMIT_LDH,
         ),
         *(_pipeline(step.function, description, step) for step, description in STANDALONE),
     )

@@ -28,10 +28,19 @@ class Reason(StrEnum):
     OUTDATED_MAPPING = "outdated_mapping"
     REJECTED_BY_CLINGEN = "rejected_by_clingen"
     NO_CLINGEN_ALLELE_ID = "missing_clingen_allele_id"
+    CLINGEN_LOOKUP_FAILED = "clingen_api_error"
     MULTI_VARIANT_CLINGEN_ALLELE_ID = "multi_variant_clingen_allele_id"
     PROTEIN_LEVEL_ALLELE = "protein_level_allele"
+    NO_CODING_TRANSCRIPT = "no_coding_transcript"
+    INVALID_HGVS = "invalid_hgvs"
+    REFERENCE_MISMATCH = "reference_mismatch"
+    ENSEMBL_FAILED = "ensembl_api_error"
+    NO_CLINVAR_ALLELE = "no_associated_clinvar_allele_id"
+    NOT_IN_CLINVAR_RELEASE = "no_clinvar_variant_data"
     NOT_IN_SOURCE = "not_found"
     MALFORMED_RECORD = "malformed_record"
+    NOT_PUBLISHED = "not_published"
+    LDH_BATCH_FAILED = "ldh_batch_failed"
     STEP_FAILED = "step_failed"
     STEP_CANCELLED = "step_cancelled"
     STEP_SKIPPED = "step_skipped"
@@ -76,8 +85,8 @@ MEANINGS: dict[Reason, Meaning] = {
         AnnotationStatus.SKIPPED,
     ),
     Reason.MULTI_VARIANT: Meaning(
-        "This variant combines several changes, and ClinGen registers single changes only.",
-        "Nothing to do: no single ClinGen allele exists for it.",
+        "This variant combines several changes, and the service takes single changes only.",
+        "Nothing to do: no single allele stands for it.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.OUTDATED_MAPPING: Meaning(
@@ -95,6 +104,11 @@ MEANINGS: dict[Reason, Meaning] = {
         "See its clingen_allele_id status for the cause.",
         AnnotationStatus.SKIPPED,
     ),
+    Reason.CLINGEN_LOOKUP_FAILED: Meaning(
+        "ClinGen's Allele Registry gave no answer about this variant's allele.",
+        "Rerun the step on the failed variants; the cause follows.",
+        AnnotationStatus.FAILED,
+    ),
     Reason.MULTI_VARIANT_CLINGEN_ALLELE_ID: Meaning(
         "This variant has several ClinGen allele ids, and the source is searched by one.",
         "Nothing to do: the source describes single changes.",
@@ -105,6 +119,36 @@ MEANINGS: dict[Reason, Meaning] = {
         "Nothing to do.",
         AnnotationStatus.SKIPPED,
     ),
+    Reason.NO_CODING_TRANSCRIPT: Meaning(
+        "ClinGen has registered no protein change of this variant on a MANE transcript.",
+        "Nothing to do: it changes no protein there, or lies outside of what is translated.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.INVALID_HGVS: Meaning(
+        "Ensembl cannot place this variant's HGVS expression on the genome.",
+        "Check the mapped HGVS expression and its transcript; Ensembl's own words follow.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.REFERENCE_MISMATCH: Meaning(
+        "This variant's HGVS expression names another reference base than Ensembl has there.",
+        "Check the mapped HGVS expression and its transcript; Ensembl's own words follow.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.ENSEMBL_FAILED: Meaning(
+        "Ensembl gave no answer about this variant.",
+        "Rerun the step on the failed variants; the cause follows.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.NO_CLINVAR_ALLELE: Meaning(
+        "ClinGen's Allele Registry links this variant's allele to none of ClinVar.",
+        "Nothing to do: an absence is an answer. The registry lags some weeks behind ClinVar.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.NOT_IN_CLINVAR_RELEASE: Meaning(
+        "ClinVar has this variant's allele, but not in this release.",
+        "Nothing to do: it was submitted later, or merged or withdrawn before.",
+        AnnotationStatus.SKIPPED,
+    ),
     Reason.NOT_IN_SOURCE: Meaning(
         "The source was asked and has no record of this variant.",
         "Nothing to do: an absence is an answer. A newer release may have it.",
@@ -113,6 +157,16 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.MALFORMED_RECORD: Meaning(
         "The source's record of this variant could not be read.",
         "Report the record that follows to the source's maintainers.",
+        AnnotationStatus.FAILED,
+    ),
+    Reason.NOT_PUBLISHED: Meaning(
+        "The score set is not published, and ClinGen's Linked Data Hub takes published ones only.",
+        "Publish the score set.",
+        AnnotationStatus.SKIPPED,
+    ),
+    Reason.LDH_BATCH_FAILED: Meaning(
+        "ClinGen's Linked Data Hub did not take the batch that this variant was sent in.",
+        "Rerun the step for the failed variants; what the hub said follows.",
         AnnotationStatus.FAILED,
     ),
     Reason.STEP_FAILED: Meaning(

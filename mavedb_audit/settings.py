@@ -1,6 +1,7 @@
 """Every setting, read from the environment once. MaveDB's own variable names are kept."""
 
 import functools
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,8 +46,51 @@ class Settings(BaseSettings):
     car_submission_batch_size: int = Field(default=2000, ge=1)
     clingen_connect_timeout_seconds: float = 5.0
     clingen_read_timeout_seconds: float = 300.0
+    # Where alleles are read by their ids. Reading needs no account.
+    clingen_allele_registry_url: str = "https://reg.genome.network"
+    clingen_lookup_batch_size: int = Field(default=200, ge=1)
+    clingen_lookup_timeout_seconds: float = 60.0
+    # How many requests of a process are under way at once; the registry bears 5.
+    clingen_cache_warming_concurrency: int = Field(default=5, ge=1)
+    # The waits before a look-up's second, third … try, as JSON; a Retry-After may make them longer.
+    clingen_retry_delays_seconds: list[float] = [1.0, 5.0, 20.0]
+    # Answers are kept for a day, in Redis or Valkey, or in each process's own memory.
+    clingen_cache_backend: Literal["redis", "memory"] = "redis"
+    clingen_redis_host: str | None = None
+    clingen_redis_port: int | None = None
+    clingen_redis_ssl: bool | None = None
     genboree_account_name: str | None = None
     genboree_account_password: str | None = Field(default=None, repr=False)
+
+    # The Linked Data Hub takes published score sets, under the same account and switch.
+    genboree_url: str = "https://genboree.org"
+    clin_gen_tenant: str | None = None
+    # Where MaveDB's pages are, for links back to them.
+    mave_frontend_url: str = "https://mavedb.org"
+
+    uniprot_id_mapping_enabled: bool = True
+    uniprot_api_url: str = "https://rest.uniprot.org"
+    uniprot_connect_timeout_seconds: float = 5.0
+    uniprot_read_timeout_seconds: float = 60.0
+    # How long one attempt waits for mapping jobs to finish, which takes seconds as a rule.
+    uniprot_polling_timeout_seconds: float = 300.0
+
+    # Ensembl's VEP. Its server allows 15 requests a second, and asks for few at a time.
+    ensembl_api_url: str = "https://rest.ensembl.org"
+    ensembl_requests_per_second: float = Field(default=10.0, gt=0)
+    ensembl_concurrent_requests: int = Field(default=4, ge=1)
+    ensembl_connect_timeout_seconds: float = 10.0
+    vep_read_timeout_seconds: float = 60.0
+    variant_recoder_read_timeout_seconds: float = 600.0
+    # The waits before a request's second, third … try, as JSON; a Retry-After may make them longer.
+    ensembl_retry_delays_seconds: list[float] = [1.0, 2.0, 4.0]
+
+    # NCBI's archive of ClinVar, and where its releases are kept once they were loaded: any fsspec
+    # URL. The read time-out is for each piece of a file, not for the whole.
+    clinvar_archive_url: str = "https://ftp.ncbi.nlm.nih.gov/pub/clinvar/tab_delimited/archive"
+    clinvar_cache_dir: str = "~/.cache/mavedb/clinvar"
+    clinvar_connect_timeout_seconds: float = 10.0
+    clinvar_read_timeout_seconds: float = 60.0
 
     gnomad_data_version: str = "v4.1"
     # Any SQLAlchemy URL of a database that holds the gnomAD table; without it, Athena is asked.

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -101,6 +101,24 @@ class MaveDB:
             planned.pipeline_id,
             planned.pipeline_urn,
         )
+
+    def request_with(self, name: str, submitted: Submitted, **environment: str) -> Submitted:
+        """Start the flow in Prefect for the score set, in a process with other settings."""
+        deployment = self.prefect("GET", f"deployments/name/{name}/mavedb")
+        run = self.prefect(
+            "POST",
+            f"deployments/{deployment['id']}/create_flow_run",
+            {
+                "parameters": {"score_set_id": submitted.score_set_id},
+                "job_variables": {"env": environment},
+            },
+        )
+        urn = f"urn:mavedb:pipeline-{run['id']}"
+        planned = wait_until(
+            lambda: self.rows("SELECT id FROM pipelines WHERE urn = :urn", urn=urn),
+            within_seconds=60,
+        )
+        return replace(submitted, pipeline_id=planned[0].id, pipeline_urn=urn)
 
     def wait_for(self, submitted: Submitted, *, within_seconds: float = 90) -> str:
         """The pipeline's status, once it is terminal and Prefect has ended its flow run, too."""

@@ -15,7 +15,16 @@ import uvicorn
 from sqlalchemy import Engine, create_engine
 
 from deployments.local.ports import LOOPBACK
-from deployments.local.simulators import SIMULATORS, clingen, gnomad, mapper
+from deployments.local.simulators import (
+    SIMULATORS,
+    clingen,
+    clinvar,
+    ensembl,
+    genboree,
+    gnomad,
+    mapper,
+    uniprot,
+)
 from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.settings import settings
 
@@ -44,6 +53,12 @@ def main() -> None:
             given.genboree_account_name,
             given.genboree_account_password,
             on_register=_gnomad_follows(create_engine(given.gnomad_database_url)),
+        ),
+        "clinvar": clinvar.create_app(),
+        "uniprot": uniprot.create_app(),
+        "ensembl": ensembl.create_app(),
+        "genboree": genboree.create_app(
+            given.genboree_account_name, given.genboree_account_password
         ),
     }
     _serve(
