@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from sqlalchemy import Connection, Engine, Row, create_engine, text
@@ -102,6 +102,40 @@ class MaveDB:
             planned.pipeline_urn,
         )
 
+    def create_flow_run(
+        self, name: str, parameters: Mapping[str, Any], *, env: Mapping[str, str] | None = None
+    ) -> UUID:
+        """Run a deployment by hand, as Prefect's UI does. `env` are its process's own settings."""
+        deployment = self.prefect("GET", f"deployments/name/{name}/mavedb")
+        created = self.prefect(
+            "POST",
+            f"deployments/{deployment['id']}/create_flow_run",
+            {
+                "parameters": parameters,
+                "job_variables": {"env": env or {}},
+                "state": {"type": "SCHEDULED"},
+            },
+        )
+        return UUID(created["id"])
+
+    def run_in_prefect(
+        self, name: str, submitted: Submitted, *, env: Mapping[str, str]
+    ) -> Submitted:
+        """Run another pipeline of the same score set by hand."""
+        parameters = {"score_set_id": submitted.score_set_id}
+        urn = f"urn:mavedb:pipeline-{self.create_flow_run(name, parameters, env=env)}"
+        planned = "SELECT id FROM pipelines WHERE urn = :urn"
+        rows = wait_until(lambda: self.rows(planned, urn=urn), within_seconds=60)
+        return replace(submitted, pipeline_id=rows[0].id, pipeline_urn=urn)
+
+    def dispatched_flow_run(self, submitted: Submitted) -> UUID | None:
+        """The flow run that the pipeline's request was sent to Prefect as, once it was."""
+        flow_run_id: UUID | None = self.value(
+            "SELECT flow_run_id FROM pipeline_requests WHERE pipeline_id = :id",
+            id=submitted.pipeline_id,
+        )
+        return flow_run_id
+
     def wait_for(self, submitted: Submitted, *, within_seconds: float = 90) -> str:
         """The pipeline's status, once it is terminal and Prefect has ended its flow run, too."""
         status: str = wait_until(lambda: self._ended(submitted), within_seconds=within_seconds)
@@ -179,7 +213,10 @@ class MaveDB:
 
     @contextmanager
     def fault(self, simulator_url: str, kind: str, **more: Any) -> Iterator[None]:
-        """A simulator that misbehaves meanwhile."""
+        """A simulator that misbehaves meanwhile. Of two that are switched on, the first is first.
+
+        The end of either switches off both.
+        """
         httpx.post(
             f"{simulator_url}/simulator/faults", json={"kind": kind, **more}
         ).raise_for_status()
@@ -187,6 +224,20 @@ class MaveDB:
             yield
         finally:
             httpx.delete(f"{simulator_url}/simulator/faults").raise_for_status()
+
+
+@contextmanager
+def no_worker_takes_runs(mavedb: MaveDB) -> Iterator[None]:
+    def pause_pool(is_paused: bool) -> None:
+        httpx.patch(
+            f"{mavedb.stack.prefect_api_url}/work_pools/mavedb", json={"is_paused": is_paused}
+        ).raise_for_status()
+
+    pause_pool(True)
+    try:
+        yield
+    finally:
+        pause_pool(False)
 
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}

@@ -283,6 +283,8 @@ def test_a_mapper_that_maps_nothing_fails_and_keeps_what_it_said_of_each_variant
         submitted = mavedb.submit(*brca1(20))
         assert mavedb.wait_for(submitted) == "failed"
     assert mavedb.account(submitted)["vrs_mapping", "failed", "vrs_mapping_failed"] == 20
+    said = mavedb.jobs(submitted)["map_variants_for_score_set"].error_traceback
+    assert said.rstrip().endswith("All variants failed to map.")
     assert (
         mavedb.value(
             """
