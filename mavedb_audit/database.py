@@ -64,7 +64,8 @@ def engine() -> Engine:
 def patiently(work: Callable[P, T]) -> Callable[P, T]:
     """The function, called again while the database does not answer, for some minutes.
 
-    For what a flow does between its steps: a step that fails is tried again by Prefect.
+    For what a flow does between its steps. A step waits for its connections alone: what fails
+    within a transaction of its own is tried again by Prefect.
     """
     retry = stamina.retry(
         on=(DatabaseUnreachableError, OperationalError, psycopg.OperationalError),
@@ -82,12 +83,22 @@ def connect() -> Iterator[Connection]:
 
     Raises DatabaseUnreachableError when there is none to be had.
     """
+    with _checked_out() as connection:
+        yield connection
+
+
+@contextmanager
+def connect_patiently() -> Iterator[Connection]:
+    """As `connect`, after waiting some minutes for a database that does not answer."""
+    with patiently(_checked_out)() as connection:
+        yield connection
+
+
+def _checked_out() -> Connection:
     try:
-        connection = engine().connect()
+        return engine().connect()
     except DBAPIError as error:
         raise DatabaseUnreachableError(_why_unreachable(engine().url, error)) from error
-    with connection:
-        yield connection
 
 
 def check_schema(connection: Connection) -> None:

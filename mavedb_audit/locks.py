@@ -8,6 +8,7 @@ again, by a thread that looks after it.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,7 +87,15 @@ def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[
     stop = threading.Event()
     keeper = threading.Thread(target=_keep, args=(key, sessions, stop), daemon=True)
     try:
-        take(sessions[-1], key)
+        try:
+            take(sessions[-1], key)
+        except psycopg.OperationalError as lost:
+            logger.warning("the wait for the lock %s was cut off, waiting again: %s", key, lost)
+            sessions[-1].close()
+            sessions.append(patiently(_connect)())
+            # The holder's session is gone as well: it takes its lock again before we ask for it.
+            time.sleep(3 * settings().lock_check_seconds)
+            take(sessions[-1], key)
         keeper.start()
         yield
     finally:

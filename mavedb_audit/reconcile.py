@@ -36,7 +36,7 @@ from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
 from mavedb_audit.recorder.plans import plan_pipeline
 from mavedb_audit.settings import settings
-from mavedb_audit.sightings import OUTAGES
+from mavedb_audit.sightings import OUTAGES, note_unknown
 from mavedb_audit.states import RunKind, Source
 
 logger = logging.getLogger(__name__)
@@ -206,6 +206,8 @@ def _record(
     missing = _missing(connection, {transition.state_id for transition in read})
     if missing or _has_unbound(connection, [history.listed.run.run_id for history in histories]):
         transitions.record(connection, read)
+        for transition in read:
+            note_unknown(transition)
     if planned is not None:
         _close(connection, planned, flow)
     done.states_recorded += missing

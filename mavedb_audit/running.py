@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy.exc import SQLAlchemyError
 
-from mavedb_audit.database import connect
+from mavedb_audit.database import connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, MaveDBAuditError, StepError
 from mavedb_audit.failures import Failure, classify
 from mavedb_audit.locks import step_lock
@@ -70,13 +70,13 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
 
 
 def _report_wait(job: Job) -> None:
-    with connect() as connection, connection.begin():
+    with connect_patiently() as connection, connection.begin():
         attempts.report_wait(connection, job)
 
 
 def _planned_job(flow_run_id: UUID, task_run: TaskRun) -> Job:
     job_key = run_of_task(task_run).job_key or ""
-    with connect() as connection:
+    with connect_patiently() as connection:
         job = attempts.find_job(connection, flow_run_id, job_key)
     if job is None:
         raise RuntimeError(
@@ -87,7 +87,7 @@ def _planned_job(flow_run_id: UUID, task_run: TaskRun) -> Job:
 
 
 def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefore | NotStartable:
-    with connect() as connection, connection.begin():
+    with connect_patiently() as connection, connection.begin():
         return attempts.begin_attempt(
             connection,
             job,
@@ -122,7 +122,7 @@ def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: b
 
 def _fail(attempt: Attempt, failure: Failure, *, will_be_retried: bool) -> None:
     try:
-        with connect() as connection, connection.begin():
+        with connect_patiently() as connection, connection.begin():
             attempts.fail_attempt(connection, attempt, failure, will_be_retried=will_be_retried)
     except AttemptLostError as lost:
         logger.warning("%s; it had failed with: %s", lost, failure.message)

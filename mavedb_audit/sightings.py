@@ -18,7 +18,7 @@ from mavedb_audit.database import connect
 from mavedb_audit.errors import DatabaseUnreachableError
 from mavedb_audit.events import OUR_FLOWS, MalformedEventError, flow_name_of, transition_of
 from mavedb_audit.recorder.transitions import record
-from mavedb_audit.states import Transition
+from mavedb_audit.states import STATE_NAMES, Transition
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,13 @@ OUTAGES = (
 class Counts:
     """What became of the events that this process has received.
 
-    `recorded` includes what others had recorded before. `lag_seconds` is from the newest state of
-    the last batch to its commit. The mappings are from a kind of event, or of fault, to a number.
+    `recorded` includes what others had recorded before; `unknown` are those of them whose state has
+    a name that STATE_NAMES lacks. `lag_seconds` is from the newest state of the last batch to its
+    commit. The mappings are from a kind of event, of state, or of fault, to a number.
     """
 
     recorded: int
+    unknown: Mapping[str, int]
     ignored: Mapping[str, int]
     malformed: Mapping[str, int]
     refused: Mapping[str, int]
@@ -75,6 +77,7 @@ def counts() -> Counts:
 
     return Counts(
         recorded=counted.get(("recorded", ""), 0),
+        unknown=kinds_of("unknown"),
         ignored=kinds_of("ignored"),
         malformed=kinds_of("malformed"),
         refused=kinds_of("refused"),
@@ -188,8 +191,21 @@ def _record_at_once(sightings: Sequence[Sighting], *, move_checkpoint: bool) -> 
         count("recorded", number=len(ours))
     if ours and move_checkpoint:
         _measure_lag(ours)
+    for sighting in ours:
+        note_unknown(sighting.transition)
     for sighting in foreign:
         _ignore_foreign(sighting, None)
+
+
+def note_unknown(transition: Transition) -> None:
+    """A state of a name that nobody has seen counts by its type, and is logged once."""
+    if transition.name in STATE_NAMES[transition.type]:
+        return
+    if count("unknown", f"{transition.name} ({transition.type})"):
+        logger.warning(
+            "a state of an unknown name, recorded as %s: %s, of the %s run %s",
+            *(transition.type, transition.name, transition.run.kind, transition.run.name),
+        )
 
 
 def _measure_lag(sightings: Sequence[Sighting]) -> None:

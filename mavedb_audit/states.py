@@ -54,6 +54,22 @@ TERMINAL_PIPELINE_STATUSES = frozenset(
 )
 #: Prefect's terminal state types.
 FINAL_STATE_TYPES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+#: The names that Prefect and our flows give to states of each type.
+STATE_NAMES: Mapping[str, frozenset[str]] = {
+    "SCHEDULED": frozenset(
+        {"Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming"}
+    ),
+    "PENDING": frozenset({"Pending", "Submitting", "InfrastructurePending", "NotReady"}),
+    "RUNNING": frozenset({"Running", "Retrying"}),
+    "PAUSED": frozenset({"Paused", "Suspended"}),
+    "CANCELLING": frozenset({"Cancelling"}),
+    "COMPLETED": frozenset(
+        {"Completed", "Cached", "RolledBack", "DoneBefore", "Skipped", "Partial"}
+    ),
+    "FAILED": frozenset({"Failed", "TimedOut"}),
+    "CANCELLED": frozenset({"Cancelled"}),
+    "CRASHED": frozenset({"Crashed"}),
+}
 
 
 class RunKind(StrEnum):

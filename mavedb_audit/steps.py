@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mavedb_audit import accounts
-from mavedb_audit.database import connect
+from mavedb_audit.database import connect, connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, StepError
 from mavedb_audit.failures import classify
 from mavedb_audit.pipelines import AnnotationType
@@ -73,7 +73,7 @@ class Step:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A short transaction that sees one state of the database throughout."""
-        with connect() as connection:
+        with connect_patiently() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
@@ -81,7 +81,7 @@ class Step:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A short transaction that others see at once, before the step's end. Fenced."""
-        with connect() as connection, connection.begin():
+        with connect_patiently() as connection, connection.begin():
             self._lock_accounts(connection)
             yield connection
             attempts.hold_attempt(connection, self.attempt)
@@ -92,7 +92,7 @@ class Step:
 
         Raises AttemptLostError, and writes nothing, when the attempt is no longer current.
         """
-        with connect() as connection, connection.begin():
+        with connect_patiently() as connection, connection.begin():
             self._lock_accounts(connection)
             finish = Finish(connection, self.attempt.job)
             yield finish
@@ -106,7 +106,7 @@ class Step:
 
     def skip(self, why: str) -> None:
         """End the step as skipped: this installation is set up not to run it."""
-        with connect() as connection, connection.begin():
+        with connect_patiently() as connection, connection.begin():
             attempts.skip_attempt(connection, self.attempt, why)
         self.skipped_because = why
 

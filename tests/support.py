@@ -1,11 +1,12 @@
 """What the tests do as MaveDB's API, a curator and a maintainer do: submit, wait, ask SQL."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from sqlalchemy import Connection, Engine, Row, create_engine, text
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, text
 from deployments.local.score_set import BRCA1_RING, generate
 from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set, submit, upload
+from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.trigger import request_pipeline
 
 TERMINAL = {"succeeded", "failed", "cancelled", "partial"}
@@ -102,23 +104,39 @@ class MaveDB:
             planned.pipeline_urn,
         )
 
-    def request_with(self, name: str, submitted: Submitted, **environment: str) -> Submitted:
-        """Start the flow in Prefect for the score set, in a process with other settings."""
+    def create_flow_run(
+        self, name: str, parameters: Mapping[str, Any], *, env: Mapping[str, str] | None = None
+    ) -> UUID:
+        """Run a deployment by hand, as Prefect's UI does. `env` are its process's own settings."""
         deployment = self.prefect("GET", f"deployments/name/{name}/mavedb")
-        run = self.prefect(
+        created = self.prefect(
             "POST",
             f"deployments/{deployment['id']}/create_flow_run",
             {
-                "parameters": {"score_set_id": submitted.score_set_id},
-                "job_variables": {"env": environment},
+                "parameters": parameters,
+                "job_variables": {"env": env or {}},
+                "state": {"type": "SCHEDULED"},
             },
         )
-        urn = f"urn:mavedb:pipeline-{run['id']}"
-        planned = wait_until(
-            lambda: self.rows("SELECT id FROM pipelines WHERE urn = :urn", urn=urn),
-            within_seconds=60,
+        return UUID(created["id"])
+
+    def run_in_prefect(
+        self, name: str, submitted: Submitted, *, env: Mapping[str, str]
+    ) -> Submitted:
+        """Run another pipeline of the same score set by hand."""
+        parameters = {"score_set_id": submitted.score_set_id}
+        urn = f"urn:mavedb:pipeline-{self.create_flow_run(name, parameters, env=env)}"
+        planned = "SELECT id FROM pipelines WHERE urn = :urn"
+        rows = wait_until(lambda: self.rows(planned, urn=urn), within_seconds=60)
+        return replace(submitted, pipeline_id=rows[0].id, pipeline_urn=urn)
+
+    def dispatched_flow_run(self, submitted: Submitted) -> UUID | None:
+        """The flow run that the pipeline's request was sent to Prefect as, once it was."""
+        flow_run_id: UUID | None = self.value(
+            "SELECT flow_run_id FROM pipeline_requests WHERE pipeline_id = :id",
+            id=submitted.pipeline_id,
         )
-        return replace(submitted, pipeline_id=planned[0].id, pipeline_urn=urn)
+        return flow_run_id
 
     def wait_for(self, submitted: Submitted, *, within_seconds: float = 90) -> str:
         """The pipeline's status, once it is terminal and Prefect has ended its flow run, too."""
@@ -178,26 +196,36 @@ class MaveDB:
         return {(row[0], row[1], row[2]): row[3] for row in rows}
 
     def assert_every_variant_is_accounted_for(self, submitted: Submitted) -> None:
-        """One current row for each variant and each annotation type of the main job's plan."""
+        """As many current rows for each variant as steps of the main job owe it of each type."""
+        owed = Counter(
+            annotation_type
+            for step in PIPELINES["validate_map_annotate_score_set"].steps
+            for annotation_type in step.annotation_types
+        )
         holes = self.rows(
             """
             SELECT variants.urn, owed.type, count(status.id)
               FROM variants
-             CROSS JOIN (VALUES ('vrs_mapping'), ('clingen_allele_id'),
-                                ('gnomad_allele_frequency')) AS owed (type)
+             CROSS JOIN unnest(CAST(:types AS text[]), CAST(:counts AS integer[]))
+                     AS owed (type, count)
               LEFT JOIN variant_annotation_status AS status
                 ON status.variant_id = variants.id AND status.annotation_type = owed.type
                AND status.current
              WHERE variants.scoreset_id = :id
-             GROUP BY 1, 2 HAVING count(status.id) <> 1 LIMIT 5
+             GROUP BY 1, 2, owed.count HAVING count(status.id) <> owed.count LIMIT 5
             """,
             id=submitted.score_set_id,
+            types=[str(annotation_type) for annotation_type in owed],
+            counts=list(owed.values()),
         )
         assert holes == []
 
     @contextmanager
     def fault(self, simulator_url: str, kind: str, **more: Any) -> Iterator[None]:
-        """A simulator that misbehaves meanwhile."""
+        """A simulator that misbehaves meanwhile. Of two that are switched on, the first is first.
+
+        The end of either switches off both.
+        """
         httpx.post(
             f"{simulator_url}/simulator/faults", json={"kind": kind, **more}
         ).raise_for_status()
@@ -205,6 +233,20 @@ class MaveDB:
             yield
         finally:
             httpx.delete(f"{simulator_url}/simulator/faults").raise_for_status()
+
+
+@contextmanager
+def no_worker_takes_runs(mavedb: MaveDB) -> Iterator[None]:
+    def pause_pool(is_paused: bool) -> None:
+        httpx.patch(
+            f"{mavedb.stack.prefect_api_url}/work_pools/mavedb", json={"is_paused": is_paused}
+        ).raise_for_status()
+
+    pause_pool(True)
+    try:
+        yield
+    finally:
+        pause_pool(False)
 
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}

@@ -55,6 +55,12 @@ def kill(pid: int) -> None:
     wait_for_end(pid)
 
 
+def terminate(pid: int) -> None:
+    """SIGTERM, as a deploy sends it, and wait until the process is gone."""
+    os.kill(pid, signal.SIGTERM)
+    wait_for_end(pid, within_seconds=60)
+
+
 def drop_locks(mavedb: MaveDB) -> None:
     """End the sessions that hold locks of flows and steps, as a network that breaks does."""
     mavedb.execute(
@@ -65,8 +71,15 @@ def drop_locks(mavedb: MaveDB) -> None:
     )
 
 
+def stop_postgres(mavedb: MaveDB) -> None:
+    """End the cluster: nobody of MaveDB, of gnomAD or of Prefect finds a database any more."""
+    pid = pid_of(mavedb, "postgres")
+    os.kill(pid, signal.SIGINT)
+    wait_for_end(pid)
+
+
 def restart_postgres(mavedb: MaveDB) -> None:
-    """Stop the cluster and start it again on the same port and data."""
+    """Stop the cluster, if it runs, and start it again on the same port and data."""
     part = processes.restart(mavedb.stack.state, "postgres")
     env = mavedb.stack.env
     postgres.wait(part, Cluster(int(env["PGPORT"]), env["PGPASSWORD"]))

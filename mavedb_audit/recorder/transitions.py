@@ -1,6 +1,7 @@
 """Record what Prefect's runs went through, each state once, from whatever source it comes."""
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -28,6 +29,7 @@ _UPSERT_RUNS = """
            job_id = coalesce(prefect_runs.job_id, excluded.job_id)
      WHERE (prefect_runs.pipeline_id IS NULL AND excluded.pipeline_id IS NOT NULL)
         OR (prefect_runs.job_id IS NULL AND excluded.job_id IS NOT NULL)
+    RETURNING run_id
 """
 
 #: Prefect's ids of states run backwards now and then, so the order is by time first.
@@ -59,6 +61,15 @@ _INSERT_TRANSITIONS = """
               newest.timestamp, newest.message
 """
 
+#: What runs are in that were recorded before it was known to whom they belong.
+_NEWEST_STATES = """
+    SELECT run.run_id, run.kind, run.pipeline_id, run.job_id, newest.type, newest.name,
+           newest.timestamp, newest.message
+      FROM prefect_runs AS run
+      JOIN prefect_transitions AS newest ON newest.state_id = run.state_id
+     WHERE run.run_id = ANY (:ids)
+"""
+
 
 def record(connection: Connection, transitions: Iterable[Transition]) -> None:
     """Record the transitions that are new, and move runs, jobs and pipelines along with them.
@@ -73,8 +84,13 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
     if not batch:
         return
     runs = {transition.run.run_id: transition.run for transition in batch}
-    for kind in RunKind:
-        bind_runs(connection, kind, [run for run in runs.values() if run.kind is kind])
+    bound = {
+        run_id
+        for kind in RunKind
+        for run_id in bind_runs(
+            connection, kind, [run for run in runs.values() if run.kind is kind]
+        )
+    }
     moved = connection.execute(
         text(_INSERT_TRANSITIONS),
         {
@@ -90,6 +106,9 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
             "sources": [str(transition.source) for transition in batch],
         },
     ).all()
+    late = bound - {row.run_id for row in moved}
+    if late:
+        moved = [*moved, *connection.execute(text(_NEWEST_STATES), {"ids": list(late)})]
     categories = {t.run.run_id: t.category for t in batch if t.category is not None}
     moves = [
         Move(
@@ -113,11 +132,14 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
     )
 
 
-def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> None:
-    """Make the runs known, each bound to its pipeline or job as far as that is known now."""
+def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> Sequence[UUID]:
+    """Make the runs known, each bound to its pipeline or job as far as that is known now.
+
+    Returns those that were not known before, or not bound.
+    """
     if not runs:
-        return
-    connection.execute(
+        return []
+    made_known = connection.execute(
         text(_UPSERT_RUNS),
         {
             "kind": str(kind),
@@ -128,6 +150,7 @@ def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> Non
             "job_keys": [run.job_key for run in runs],
         },
     )
+    return made_known.scalars().all()
 
 
 def bind_flow_run(connection: Connection, run: Run) -> int | None:

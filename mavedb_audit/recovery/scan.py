@@ -55,7 +55,7 @@ def recover_until(stop: threading.Event) -> None:
             by_time = time.monotonic() >= next_by_time
             try:
                 recover_once(client, by_time=by_time, stop=stop)
-            except (httpx.TransportError, DatabaseUnreachableError, OperationalError) as error:
+            except (*UNANSWERED, DatabaseUnreachableError, OperationalError) as error:
                 if answering:
                     logger.warning("cannot recover, trying again: %s", error)
                 answering = False
@@ -275,7 +275,7 @@ def _end_left_task_runs(client: SyncPrefectClient, stop: threading.Event) -> int
                 transitions += in_prefect.end_task_run(client, task_run, is_done=found.is_done)
             else:
                 transitions += in_prefect.task_states([task_run])
-        except httpx.HTTPStatusError as error:
+        except (ObjectNotFound, httpx.HTTPStatusError) as error:
             # Prefect may never have heard of it, and never will.
             logger.debug("task run %s is not ended in Prefect: %s", found.run_id, error)
     _record(transitions)

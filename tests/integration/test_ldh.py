@@ -381,8 +381,10 @@ def test_a_hub_that_is_down_is_left_alone_after_three_batches(
 def test_nothing_is_sent_of_a_private_score_set_nor_without_the_settings(
     mavedb: MaveDB, hub: Simulator, published: Submitted
 ) -> None:
-    homeless = mavedb.request_with(STEP, published, CLIN_GEN_TENANT="")
-    switched_off = mavedb.request_with(STEP, published, CLIN_GEN_SUBMISSION_ENABLED="false")
+    homeless = mavedb.run_in_prefect(STEP, published, env={"CLIN_GEN_TENANT": ""})
+    switched_off = mavedb.run_in_prefect(
+        STEP, published, env={"CLIN_GEN_SUBMISSION_ENABLED": "false"}
+    )
     assert mavedb.wait_for(homeless) == "failed"
     job = mavedb.jobs(homeless)[STEP]
     assert job.failure_category == "configuration_error"

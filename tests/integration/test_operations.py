@@ -5,11 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from sqlalchemy import text
@@ -19,7 +17,15 @@ from mavedb_audit import operations
 from mavedb_audit.errors import PrefectUnreachableError, RequestError
 from mavedb_audit.recorder.resetting import Selection, reset_jobs
 from mavedb_audit.trigger import request_pipeline
-from tests.support import FINAL, MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import (
+    FINAL,
+    MaveDB,
+    Submitted,
+    brca1,
+    mavedb_of,
+    no_worker_takes_runs,
+    wait_until,
+)
 
 CREATE = "create_variants_for_score_set"
 MAP = "map_variants_for_score_set"
@@ -67,13 +73,15 @@ def wait_until_it_maps(mavedb: MaveDB, submitted: Submitted) -> None:
 
 
 def attempts(mavedb: MaveDB, submitted: Submitted) -> dict[str, list[str]]:
-    """The outcomes of each job's attempts, in their order."""
+    """The outcomes of the attempts of each job of STEPS, in their order."""
     rows = mavedb.rows(
         """
         SELECT job_function, attempt, outcome FROM job_attempts
-          JOIN job_runs AS job ON job.id = job_id WHERE pipeline_id = :id ORDER BY attempt
+          JOIN job_runs AS job ON job.id = job_id
+         WHERE pipeline_id = :id AND job_function = ANY (:steps) ORDER BY attempt
         """,
         id=submitted.pipeline_id,
+        steps=STEPS,
     )
     outcomes: dict[str, list[str]] = {}
     for row in rows:
@@ -120,20 +128,6 @@ def request_without_dispatch(mavedb: MaveDB, annotated: Submitted) -> Submitted:
         planned.pipeline_id,
         planned.pipeline_urn,
     )
-
-
-@contextmanager
-def no_worker_takes_runs(mavedb: MaveDB) -> Iterator[None]:
-    def pause_pool(is_paused: bool) -> None:
-        httpx.patch(
-            f"{mavedb.stack.prefect_api_url}/work_pools/mavedb", json={"is_paused": is_paused}
-        ).raise_for_status()
-
-    pause_pool(True)
-    try:
-        yield
-    finally:
-        pause_pool(False)
 
 
 def test_a_cancelled_pipeline_says_so_in_every_row_whoever_cancels_it(

@@ -2,118 +2,22 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Engine, create_engine
 
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
-from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.errors import RequestError
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts, plans
-from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, Job, NotStartable
-from mavedb_audit.recorder.transitions import record
-from mavedb_audit.states import Run, RunKind, Source, Transition
+from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, NotStartable
+from mavedb_audit.states import Run, RunKind
 from tests.support import insert_numbered_variants
-
-CAR, GNOMAD = "submit_score_set_mappings_to_car", "link_gnomad_variants"
-DOWN = Failure(FailureCategory.SERVICE_UNAVAILABLE, "ClinGen is down")
-
-
-@dataclass
-class Pipeline:
-    """An annotate_score_set pipeline on three variants, and a flow run of it."""
-
-    engine: Engine
-    score_set_id: int
-    planned: plans.PlannedPipeline
-    flow_run_id: UUID = field(default_factory=uuid4)
-    task_runs: dict[str, UUID] = field(default_factory=dict)
-    moment: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def open(self) -> None:
-        self.flow("RUNNING")
-        with self.engine.begin() as connection:
-            plans.open_pipeline(connection, "annotate_score_set", self.planned, self.flow_run_id)
-
-    def begin(self, key: str, task_run_id: UUID | None = None, run_count: int = 1) -> Any:
-        task_run_id = task_run_id or self.task_runs.setdefault(key, uuid4())
-        with self.engine.begin() as connection:
-            job = attempts.find_job(connection, self.flow_run_id, key)
-            assert isinstance(job, Job)
-            return attempts.begin_attempt(
-                connection,
-                job,
-                flow_run_id=self.flow_run_id,
-                task_run_id=task_run_id,
-                run_count=run_count,
-                host="here",
-                process_id=1,
-            )
-
-    def finish(self, attempt: Attempt) -> None:
-        with self.engine.begin() as connection:
-            attempts.finish_attempt(connection, attempt, {})
-
-    def fail(self, attempt: Attempt, *, will_be_retried: bool = False) -> None:
-        with self.engine.begin() as connection:
-            attempts.fail_attempt(connection, attempt, DOWN, will_be_retried=will_be_retried)
-
-    def state(self, run: Run, type_: str, **more: Any) -> Transition:
-        self.moment = max(self.moment + timedelta(milliseconds=1), datetime.now(UTC))
-        return Transition(
-            **{
-                "run": run,
-                "state_id": uuid4(),
-                "type": type_,
-                "name": type_.capitalize(),
-                "timestamp": self.moment,
-                "source": Source.HOOK,
-                **more,
-            }
-        )
-
-    def task_state(
-        self, key: str, type_: str, *, task_run_id: UUID | None = None, **more: Any
-    ) -> Transition:
-        run_id = task_run_id or self.task_runs.setdefault(key, uuid4())
-        return self.state(Run(run_id, RunKind.TASK, key, self.flow_run_id), type_, **more)
-
-    def task(self, key: str, type_: str, **more: Any) -> None:
-        self.record(self.task_state(key, type_, **more))
-
-    def flow(self, type_: str, **more: Any) -> None:
-        run = Run(self.flow_run_id, RunKind.FLOW, "flow", pipeline_urn=self.planned.pipeline_urn)
-        self.record(self.state(run, type_, **more))
-
-    def record(self, *transitions: Transition) -> None:
-        with self.engine.begin() as connection:
-            record(connection, transitions)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(sql))]
-
-    @property
-    def statuses(self) -> dict[str, str]:
-        """The status of the pipeline and of each of its jobs."""
-        jobs = self.rows("SELECT job_function, status FROM job_runs ORDER BY id")
-        return {"pipeline": self.rows("SELECT status FROM pipelines")[0][0], **dict(jobs)}
-
-    def reasons(self, annotation_type: str) -> set[tuple[str, str]]:
-        """(status, reason) of all variants' current rows of the type."""
-        rows = self.rows(
-            f"""
-            SELECT variant_id, status, failure_category FROM variant_annotation_status
-             WHERE current AND annotation_type = '{annotation_type}'
-            """
-        )
-        assert [row[0] for row in sorted(rows)] == [1, 2, 3]
-        return {(row[1], row[2]) for row in rows}
+from tests.support_recorder import CAR, GNOMAD, Pipeline, plan, plan_two_steps
 
 
 @pytest.fixture
@@ -124,21 +28,12 @@ def engine(domain_database: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def pipeline(engine: Engine) -> Pipeline:
+def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    plan_two_steps(monkeypatch)
     with engine.begin() as connection:
-        score_set_id, user_id = insert_numbered_variants(connection, 3)
-        planned = plan(connection, score_set_id, user_id)
+        score_set_id, _ = insert_numbered_variants(connection, 3)
+        planned = plan(connection, score_set_id)
     return Pipeline(engine, score_set_id, planned)
-
-
-def plan(connection: Connection, score_set_id: int, user_id: int) -> plans.PlannedPipeline:
-    return plans.plan_pipeline(
-        connection,
-        "annotate_score_set",
-        {"score_set_id": score_set_id, "updater_id": user_id},
-        user_id=user_id,
-        correlation_id=None,
-    )
 
 
 def test_steps_that_succeed_make_the_pipeline_succeed(pipeline: Pipeline) -> None:
@@ -317,7 +212,7 @@ def test_a_state_from_before_a_retry_does_not_touch_the_reset_job(pipeline: Pipe
 def test_a_flow_run_of_another_pipeline_is_refused(pipeline: Pipeline) -> None:
     with (
         pipeline.engine.begin() as connection,
-        pytest.raises(plans.RequestError, match="is a pipeline annotate_score_set"),
+        pytest.raises(RequestError, match="is a pipeline annotate_score_set"),
     ):
         plans.open_pipeline(
             connection, "map_annotate_score_set", pipeline.planned, pipeline.flow_run_id
@@ -347,7 +242,7 @@ def test_a_finish_and_a_cancellation_at_once_do_not_block_each_other(
     """They meet in the account, in the pipeline and in the job, whoever comes first."""
     for _ in range(10):
         with engine.begin() as connection:
-            pipeline.planned = plan(connection, pipeline.score_set_id, 1)
+            pipeline.planned = plan(connection, pipeline.score_set_id)
         pipeline.flow_run_id, pipeline.task_runs = uuid4(), {}
         pipeline.open()
         attempt = pipeline.begin(CAR)
@@ -370,6 +265,24 @@ def test_a_finish_and_a_cancellation_at_once_do_not_block_each_other(
 
         at_once(finish, lambda: pipeline.flow("CANCELLED"))
         assert len(pipeline.reasons("clingen_allele_id")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flow_state", "task_states", "status"),
+    [("CANCELLED", [], "cancelled"), ("SCHEDULED", ["FAILED"], "failed")],
+)
+def test_a_state_recorded_before_its_run_is_bound_counts_once_it_is(
+    pipeline: Pipeline, flow_state: str, task_states: list[str], status: str
+) -> None:
+    """As when Prefect's event of a flow run comes before the dispatcher's commit."""
+    unbound = Run(pipeline.flow_run_id, RunKind.FLOW, "flow")
+    of_flow = pipeline.state(unbound, flow_state)
+    of_tasks = [pipeline.task_state(CAR, state) for state in task_states]
+    pipeline.record(of_flow)
+    pipeline.record(*of_tasks)
+    bound = replace(unbound, pipeline_urn=pipeline.planned.pipeline_urn)
+    pipeline.record(replace(of_flow, run=bound), *of_tasks)
+    assert pipeline.statuses["pipeline"] == status
 
 
 def at_once(*work: Any) -> None:

@@ -11,12 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 
-from mavedb_audit.recorder import plans
 from mavedb_audit.recorder.transitions import record
 from mavedb_audit.states import Run, RunKind, Source, Transition
 from tests.support import insert_numbered_variants
-
-CAR, GNOMAD = "submit_score_set_mappings_to_car", "link_gnomad_variants"
+from tests.support_recorder import CAR, GNOMAD, plan, plan_two_steps
 
 #: (whose, type, name) in the order in which Prefect's runs go through them.
 HISTORIES: dict[str, list[tuple[str, str, str]]] = {
@@ -76,14 +74,7 @@ class Workbench:
         """The rows that these transitions, one by one, leave behind."""
         outer = self.connection.begin()
         try:
-            plans.plan_pipeline(
-                self.connection,
-                "annotate_score_set",
-                {"score_set_id": self.score_set_id, "updater_id": None},
-                user_id=None,
-                correlation_id=None,
-                urn=urn,
-            )
+            plan(self.connection, self.score_set_id, urn)
             for transition in transitions:
                 record(self.connection, [transition])
             return {
@@ -107,7 +98,8 @@ ROWS = {
 
 
 @pytest.fixture
-def workbench(domain_database: str) -> Iterator[Workbench]:
+def workbench(domain_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    plan_two_steps(monkeypatch)
     engine = create_engine(domain_database)
     with engine.connect() as connection:
         score_set_id, _ = insert_numbered_variants(connection, 2)

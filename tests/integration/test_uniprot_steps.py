@@ -126,7 +126,7 @@ def test_a_job_that_takes_too_long_is_no_success_and_is_asked_after_again(
     finished_job(uniprot_url, "RefSeq_Nucleotide", "NM_000546")
     finished_job(uniprot_url, "RefSeq_Protein", "NP_999999999.1")
     with mavedb.fault(uniprot_url, "unfinished", match=f"status/{job_of_brca1}"):
-        polled = mavedb.request_with(POLL, mapped, UNIPROT_POLLING_TIMEOUT_SECONDS="0")
+        polled = mavedb.run_in_prefect(POLL, mapped, env={"UNIPROT_POLLING_TIMEOUT_SECONDS": "0"})
         assert mavedb.wait_for(polled) == "failed"
     job = mavedb.jobs(polled)[POLL]
     assert (job.failure_category, job.retry_count) == ("timeout", 2)
@@ -172,7 +172,7 @@ def test_a_job_that_fails_for_good_fails_the_step_but_not_the_other_targets(
 
 def test_switched_off_nobody_is_asked(mavedb: MaveDB, mapped: Submitted) -> None:
     skipped = {
-        step: mavedb.request_with(step, mapped, UNIPROT_ID_MAPPING_ENABLED="false")
+        step: mavedb.run_in_prefect(step, mapped, env={"UNIPROT_ID_MAPPING_ENABLED": "false"})
         for step in (SUBMIT, POLL)
     }
     for step, submitted in skipped.items():
