@@ -31,5 +31,5 @@ demo: install ## one score set from its upload to the account of every variant
 demo-stop: ## end what `make demo KEEP=1` left up, with the same STATE
 	$(BIN)/python -m deployments.local stop
 
-chaos: install ## pipelines while the parts they run on are killed at random; N=pipelines SEED=n
+chaos: install ## pipelines while the parts they run on are killed; N=pipelines SEED=n KEEP=1
 	$(BIN)/python -m tests.chaos

@@ -33,6 +33,8 @@ class Moment(StrEnum):
     AFTER = "after"
 
 
+#: A transaction that nothing holds any more ends at once.
+_ENDS_WITHIN_SECONDS = 3.0
 _OUTCOMES = {Moment.BEFORE: "aborted", Moment.IN: "aborted", Moment.AFTER: "committed"}
 
 
@@ -172,9 +174,11 @@ class Failpoints:
 
 
 def _outcome(session: Session, transaction: int) -> str:
-    """How the transaction ended: committed or aborted."""
+    """How the transaction ended: committed or aborted. It is in progress while it waits at another
+    failpoint that is armed; there it is met again, without its process."""
     outcome = "in progress"
-    while outcome == "in progress":
+    deadline = time.monotonic() + _ENDS_WITHIN_SECONDS
+    while outcome == "in progress" and time.monotonic() < deadline:
         time.sleep(0.02)
         row = session.execute("SELECT pg_xact_status(%s)", [transaction]).fetchone()
         assert row is not None

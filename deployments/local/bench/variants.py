@@ -1,70 +1,30 @@
-"""`make bench`: how fast the work is, each figure beside a baseline of the same run.
-
-Prints a table and writes bench.json: a list of {figure, ours, baseline, ratio, target, met, n,
-spread}. `ours` and `baseline` are medians in rows a second over n runs taken in turn; `ratio` is
-the median of the pairs' ratios and `spread` their lowest and highest.
-"""
+"""How fast variants are created and accounted for, beside a COPY of the same rows."""
 
 import json
-import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
-from deployments.local import postgres, processes, stack
-from deployments.local.ports import choose
+from deployments.local.bench.figures import Figure, Pair, Target, figure_of, ratio_at_least
 from deployments.local.score_set import generate, synthetic_target
 from deployments.local.submission import insert_score_set
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.bulk import copy_rows
-from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason, explain
 from tasks.create_variants_for_score_set import VARIANT_COLUMNS, replace_variants
 from tasks.upload.reading import read_table
-from tasks.upload.rules import ScoreTables, Target, validate_tables
+from tasks.upload.rules import ScoreTables, validate_tables
+from tasks.upload.rules import Target as UploadTarget
 from tasks.upload.variants import variant_rows
 
-#: Variants, and codons of the target that they change.
-SIZES = {"small": (20_000, 400), "full": (100_000, 2_000)}
-RUNS = 5
+PAIRS = 5
 _SEED = 1
 
 Work = Callable[[Connection], None]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table, and one row of bench.json."""
-
-    figure: str
-    ours: float
-    baseline: float
-    ratio: float
-    target: float
-    met: bool
-    n: int
-    spread: tuple[float, float]
-
-
-def run(size: str) -> None:
-    """Run every figure at `size`, print the table and write bench.json."""
-    if size not in SIZES:
-        raise ConfigurationError(f"SIZE is {size!r}: it must be one of {', '.join(SIZES)}")
-    variants, codons = SIZES[size]
-    with _database() as engine:
-        figures = [creation(engine, variants, codons), accounting(engine, variants)]
-    Path("bench.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2))
-    Console().print(_table(figures, variants))
 
 
 def creation(engine: Engine, variants: int, codons: int) -> Figure:
@@ -72,7 +32,7 @@ def creation(engine: Engine, variants: int, codons: int) -> Figure:
     sequence = synthetic_target(_SEED, codons)
     scores_csv, _ = generate(_SEED, variants, sequence)
     content = scores_csv.encode()
-    target = Target("bench", None, sequence, "dna", None, is_base_editor=False)
+    target = UploadTarget("bench", None, sequence, "dna", None, is_base_editor=False)
     with engine.begin() as connection:
         score_set_id = _insert_score_set(connection, "tmp:bench-creation", sequence)
 
@@ -99,7 +59,9 @@ def creation(engine: Engine, variants: int, codons: int) -> Figure:
     def baseline(connection: Connection) -> None:
         copy_rows(connection, VARIANT_COLUMNS, rows)
 
-    return _measure("variant creation, rows/s", engine, ours, baseline, variants, "variants", 0.15)
+    return _measure(
+        "variant creation", engine, ours, baseline, variants, "variants", ratio_at_least(0.15)
+    )
 
 
 def accounting(engine: Engine, variants: int) -> Figure:
@@ -164,35 +126,25 @@ def accounting(engine: Engine, variants: int) -> Figure:
         )
 
     return _measure(
-        "annotation statuses, rows/s",
+        "annotation statuses",
         engine,
         ours,
         baseline,
         variants,
         "variant_annotation_status",
-        0.6,
+        ratio_at_least(0.6),
     )
 
 
 def _measure(
-    figure: str, engine: Engine, ours: Work, baseline: Work, rows: int, table: str, target: float
+    figure: str, engine: Engine, ours: Work, baseline: Work, rows: int, table: str, target: Target
 ) -> Figure:
     """Time both in turn, each on a table as empty as the other's."""
-    pairs = []
-    for _ in range(RUNS):
-        pairs.append(tuple(rows / _seconds(engine, work, table) for work in (ours, baseline)))
-    ratios = sorted(mine / plain for mine, plain in pairs)
-    ratio = statistics.median(ratios)
-    return Figure(
-        figure=figure,
-        ours=round(statistics.median(mine for mine, _ in pairs)),
-        baseline=round(statistics.median(plain for _, plain in pairs)),
-        ratio=round(ratio, 3),
-        target=target,
-        met=ratio >= target,
-        n=RUNS,
-        spread=(round(ratios[0], 3), round(ratios[-1], 3)),
-    )
+    pairs = [
+        Pair(rows / _seconds(engine, ours, table), rows / _seconds(engine, baseline, table))
+        for _ in range(PAIRS)
+    ]
+    return figure_of(figure, "rows/s", pairs, target)
 
 
 def _seconds(engine: Engine, work: Work, table: str) -> float:
@@ -222,40 +174,3 @@ def _insert_score_set(connection: Connection, urn: str, sequence: str) -> int:
         user="bench",
     )
     return score_set_id
-
-
-@contextmanager
-def _database() -> Iterator[Engine]:
-    """A durable cluster of its own with all tables."""
-    with tempfile.TemporaryDirectory(prefix="mavedb-bench-") as folder:
-        state = Path(folder)
-        processes.prepare_folder(state)
-        processes.claim(state)
-        try:
-            part, cluster = postgres.start(state, choose(state, ["postgres"])["postgres"])
-            postgres.wait(part, cluster)
-            postgres.create_databases(cluster, ["mavedb"])
-            migrations = stack.migrate(state, {"DATABASE_URL": cluster.url("mavedb")})
-            processes.wait_for_success(state, migrations, within_seconds=60)
-            engine = create_engine(cluster.url("mavedb", "postgresql+psycopg"))
-            yield engine
-            engine.dispose()
-        finally:
-            processes.stop(state)
-
-
-def _table(figures: Sequence[Figure], variants: int) -> Table:
-    table = Table(title=f"{variants:,} variants, medians of {RUNS} pairs of runs")
-    for heading in ("figure", "ours", "baseline", "ratio", "lowest-highest", "target", "met"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for row in figures:
-        table.add_row(
-            row.figure,
-            f"{row.ours:,.0f}",
-            f"{row.baseline:,.0f}",
-            f"{row.ratio:.2f}",
-            f"{row.spread[0]:.2f}-{row.spread[1]:.2f}",
-            f"{row.target:.2f}",
-            "yes" if row.met else "no",
-        )
-    return table
