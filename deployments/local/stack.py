@@ -23,6 +23,8 @@ from mavedb_audit.trigger import REQUESTS_CHANNEL
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORK_POOL = "mavedb"
+#: Our migrations, which make MaveDB's tables, too, as its first release with jobs had them.
+STANDALONE_TABLES = ("-m", "alembic", "-x", "standalone=true", "upgrade", "head")
 _PORTS = ("postgres", "valkey", "prefect", *SIMULATORS)
 _RETRY_DELAYS_SECONDS = (2.0, 5.0, 10.0)
 _PREFECT = (sys.executable, "-m", "prefect")
@@ -70,8 +72,12 @@ def running(
     *,
     durable: bool = True,
     retry_delays_seconds: Sequence[float] = _RETRY_DELAYS_SECONDS,
+    making_tables: Sequence[str] = STANDALONE_TABLES,
 ) -> Iterator[Stack]:
-    """A stack that is stopped at the end, unless `keep` was called on it, whatever happens."""
+    """A stack that is stopped at the end, unless `keep` was called on it, whatever happens.
+
+    `making_tables` are the arguments to Python that make all tables in the empty database.
+    """
     state = state.resolve()
     if processes.is_running(state):
         raise AlreadyRunningError(
@@ -82,7 +88,7 @@ def running(
     processes.prepare_folder(state)
     processes.claim(state)
     try:
-        yield _start_all(state, durable, retry_delays_seconds)
+        yield _start_all(state, durable, retry_delays_seconds, making_tables)
     finally:
         if not processes.is_kept(state):
             stop(state)
@@ -98,7 +104,12 @@ def stop(state: Path) -> list[str]:
     return processes.stop(state.resolve())
 
 
-def _start_all(state: Path, durable: bool, retry_delays_seconds: Sequence[float]) -> Stack:
+def _start_all(
+    state: Path,
+    durable: bool,
+    retry_delays_seconds: Sequence[float],
+    making_tables: Sequence[str],
+) -> Stack:
     ports = choose(state, _PORTS)
     database, cluster = postgres.start(state, ports["postgres"], durable=durable)
     cache = valkey.start(state, ports["valkey"])
@@ -108,7 +119,7 @@ def _start_all(state: Path, durable: bool, retry_delays_seconds: Sequence[float]
     postgres.create_databases(cluster, ("mavedb", "prefect", "gnomad"))
 
     server = _start_prefect_server(stack, ports["prefect"], cluster)
-    migrations = migrate(state, stack.env)
+    migrations = migrate(state, stack.env, making_tables)
     simulators = _start_simulators(stack, ports)
     valkey.wait(cache, ports["valkey"])
     processes.wait_for_success(state, migrations, within_seconds=60)
@@ -135,10 +146,12 @@ def _start_all(state: Path, durable: bool, retry_delays_seconds: Sequence[float]
     return stack
 
 
-def migrate(state: Path, env: Mapping[str, str]) -> Part:
+def migrate(
+    state: Path, env: Mapping[str, str], making_tables: Sequence[str] = STANDALONE_TABLES
+) -> Part:
     """Start making all tables, MaveDB's too, in the empty database of `env`."""
-    command = ["-m", "alembic", "-x", "standalone=true", "upgrade", "head"]
-    return processes.start(state, "migrations", [sys.executable, *command], env, folder=PROJECT)
+    command = [sys.executable, *making_tables]
+    return processes.start(state, "migrations", command, env, folder=PROJECT)
 
 
 def _describe(

@@ -81,7 +81,8 @@ DAMAGES: Mapping[str, tuple[str, set[str]]] = {
     "a variant without a status": (
         "UPDATE variant_annotation_status SET current = false WHERE id ="
         " (SELECT max(status.id) FROM variant_annotation_status AS status"
-        " JOIN job_runs ON job_runs.id = job_run_id WHERE pipeline_id = :id)",
+        " JOIN job_runs ON job_runs.id = job_run_id WHERE pipeline_id = :id"
+        " AND job_function = 'link_gnomad_variants')",
         {"a variant has one current status of each annotation type that its pipelines owe"},
     ),
     "a variant with two statuses of a version": (

@@ -35,7 +35,11 @@ def half_rejected(mavedb: MaveDB) -> Submitted:
 def current(mavedb: MaveDB, submitted: Submitted) -> dict[tuple[int, str], Any]:
     """The current status of each variant and annotation type."""
     rows = mavedb.rows(CURRENT, id=submitted.score_set_id)
-    return {(row.variant_id, row.annotation_type): row for row in rows}
+    return {
+        (row.variant_id, row.annotation_type): row
+        for row in rows
+        if row.annotation_type in ("vrs_mapping", "clingen_allele_id", "gnomad_allele_frequency")
+    }
 
 
 def failed_variants(mavedb: MaveDB, submitted: Submitted) -> set[int]:
