@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 _FLOW_RUNS_AT_ONCE = 20
 #: A later round looks back to the start of the one before it, and so much further.
 _OVERLAP = timedelta(minutes=10)
+#: A busy server stores a task run, and lists it, minutes after the end of its flow run.
+_LISTED_LATE = timedelta(minutes=10)
 _LONGEST_PAUSE_SECONDS = 30.0
 #: How long to wait for a pipeline that somebody else holds; it comes up again in the next round.
 _LOCK_TIMEOUT = "2s"
@@ -146,11 +148,13 @@ def _reconcile_some(
     """Ask for what is needed of the flow runs and their task runs. Returns what went wrong."""
     asked = flow_runs if everything else _to_ask(flow_runs)
     asked_ids = {flow.run.run_id for flow in asked}
+    now = datetime.now(UTC)
     task_runs = prefect.task_runs(
         flow_run_id
         for flow in flow_runs
         if (flow_run_id := flow.run.run_id) in asked_ids
         or flow.is_under_way
+        or (flow.state is not None and now - flow.state.timestamp < _LISTED_LATE)
         or unsettled.get(flow_run_id, set()) - {flow_run_id}
     )
     asked_tasks = task_runs.values() if everything else _to_ask(task_runs.values())

@@ -25,7 +25,7 @@ _RATE = 50
 _MOST_SECONDS = 1.0
 _STATES_OF_A_TASK = 3
 _POLL_SECONDS = 0.5
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
 
 _STATES = """
       FROM prefect_transitions AS state JOIN prefect_runs AS run USING (run_id)
