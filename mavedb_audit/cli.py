@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import uuid4
@@ -23,6 +24,8 @@ from mavedb_audit.errors import (
     PrefectUnreachableError,
     RequestError,
     SchemaError,
+    ServiceError,
+    StepError,
 )
 
 if TYPE_CHECKING:
@@ -154,6 +157,74 @@ def reconcile(
     return 1 if done.unanswered else 0
 
 
+@app.command
+def uploads(
+    urn: Annotated[str, Parameter(help="URN of a score set or of a pipeline.")],
+    *,
+    save: Annotated[Path | None, Parameter(help="A folder to write the files into.")] = None,
+    output: Output = "table",
+) -> int:
+    """List the files that were uploaded for a score set or a pipeline, and give them back.
+
+    With --save each file is written below the folder under its key, if it is still the one that was
+    recorded; nothing is overwritten. Exits 1 when a file differs or is gone.
+    """
+    from mavedb_audit import uploads as kept
+    from mavedb_audit.database import check_schema, connect
+    from mavedb_audit.report import uploads_as_json, uploads_as_text
+
+    with connect() as connection:
+        check_schema(connection)
+        found = kept.find(connection, urn)
+    sys.stdout.write(uploads_as_json(found) if output == "json" else uploads_as_text(found))
+    if not found:
+        _tell(f"no file of {urn} is recorded: that happens when it is first read, at the latest")
+    if save is None:
+        return 0
+    # Pipelines that were asked for with one file share it.
+    files = {(upload.key, upload.digest): upload for upload in found}.values()
+    for upload in files:
+        kept.path_in(save, upload)
+    problems = 0
+    for upload in files:
+        try:
+            _tell(f"saved {kept.save(upload, save)}")
+        except ServiceError:
+            raise  # the store does not answer: it would not for the next file either
+        except StepError as error:
+            problems += 1
+            _tell(str(error), style="red")
+    return 1 if problems else 0
+
+
+limits = App(name="limits", help="How many steps ask each external service at once.")
+app.command(limits)
+
+
+@limits.command(name="apply")
+def apply_limits(
+    *,
+    reset: Annotated[
+        bool, Parameter(help="Also set those that differ back to what the project suggests.")
+    ] = False,
+) -> None:
+    """Make Prefect's global concurrency limit of each service, where it is missing.
+
+    What was changed in Prefect stays, unless --reset is given. Steps refuse to run without them.
+    """
+    from mavedb_audit import limits as service_limits
+    from mavedb_audit.histories import expecting_an_answer, prefect_client
+
+    _require_prefect()
+    with prefect_client() as client, expecting_an_answer("What is missing was not made"):
+        applied = service_limits.apply(client, reset=reset)
+    for one in applied:
+        change = "made" if one.before is None else "kept"
+        if one.before not in (None, one.limit):
+            change = f"was {one.before}"
+        sys.stdout.write(f"{one.service}: {one.limit} ({change})\n")
+
+
 def _require_prefect() -> None:
     from prefect.settings import PREFECT_API_URL
 
@@ -181,15 +252,19 @@ def main() -> None:
     try:
         sys.exit(app())
     except MaveDBAuditError as error:
-        messages.print(
-            f"mavedb-audit: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        _tell(str(error), style="red")
         sys.exit(_exit_code(error))
+
+
+def _tell(message: str, style: str | None = None) -> None:
+    messages.print(
+        f"mavedb-audit: {message}", style=style, highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _exit_code(error: MaveDBAuditError) -> int:
     match error:
-        case DatabaseUnreachableError() | PrefectUnreachableError():
+        case DatabaseUnreachableError() | PrefectUnreachableError() | ServiceError():
             return 3
         case RequestError() | ConfigurationError() | SchemaError():
             return 2

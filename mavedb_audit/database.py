@@ -104,7 +104,7 @@ def _checked_out() -> Connection:
 def check_schema(connection: Connection) -> None:
     """Raise SchemaError for the first table, view or column that is needed and missing."""
     # Here, not above: a step's process needs connections, but no models.
-    from mavedb_audit.models import audit, metadata
+    from mavedb_audit.models import OUR_TABLES, metadata
 
     there = _columns_by_table(connection)
     for table in metadata.sorted_tables:
@@ -112,7 +112,7 @@ def check_schema(connection: Connection) -> None:
             continue
         remedy = (
             "Run `alembic upgrade head`"
-            if table.name in audit.OUR_TABLES
+            if table.name in OUR_TABLES
             else "It is one of MaveDB's: is this MaveDB's database, and of a release that we know?"
         )
         columns = there.get(table.name) or there.get(_RENAMED_TABLES.get(table.name, ""))

@@ -1,20 +1,41 @@
 """What was found, as a person or a program reads it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 
-from mavedb_audit.verify import Difference, Verification
+if TYPE_CHECKING:  # what prints one of them does not wait for the others to load
+    from mavedb_audit.uploads import Upload
+    from mavedb_audit.verify import Difference, Verification
 
 
-def verification_as_json(found: Verification) -> str:
+def uploads_as_json(found: "Sequence[Upload]") -> str:
+    """A list of objects. Times as text."""
+    return json.dumps([asdict(upload) for upload in found], indent=2, default=str) + "\n"
+
+
+def uploads_as_text(found: "Sequence[Upload]") -> str:
+    """Some lines a file; none is broken, so that digests and URNs can be copied."""
+    return "".join(
+        f"{upload.key}\n"
+        f"  {upload.kind}, {upload.size:,} bytes, SHA-256 {upload.sha256}\n"
+        f"  recorded {upload.recorded_at:%Y-%m-%d %H:%M:%S} UTC ({upload.recorded_by}),"
+        f" by {upload.username or upload.user_id or 'nobody known'}\n"
+        f"  for {upload.pipeline_urn}\n"
+        for upload in found
+    )
+
+
+def verification_as_json(found: "Verification") -> str:
     """One object: the counts, and the lists by name. Ids and times as text."""
     return json.dumps(asdict(found), indent=2, default=str) + "\n"
 
 
-def verification_as_table(found: Verification) -> Group:
+def verification_as_table(found: "Verification") -> Group:
     """The counts in a line, then a table for each list that is not empty."""
     counts = (
         f"{found.runs} runs; {found.states_in_prefect} states in Prefect,"
@@ -42,7 +63,7 @@ def verification_as_table(found: Verification) -> Group:
     return Group(*parts)
 
 
-def _differences(title: str, differences: list[Difference]) -> Table:
+def _differences(title: str, differences: "list[Difference]") -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("run", "name", "state", "at", "what", "told by"):
         table.add_column(heading, overflow="fold")

@@ -1,19 +1,19 @@
 """Create a score set's variants from its uploaded files, in place of any it had."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit import replaced, score_sets
+from mavedb_audit import replaced, score_sets, uploads
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.settings import settings
-from mavedb_audit.steps import Step
-from tasks.clients.uploads import read_upload
+from mavedb_audit.steps import Step, score_set_of
+from mavedb_audit.uploads import UploadKind
 from tasks.upload.reading import read_table
 from tasks.upload.rules import ScoreTables, Target, validate_tables
 from tasks.upload.variants import variant_rows
@@ -57,8 +57,8 @@ def create_variants_for_score_set(
 ) -> None:
     """Validate the files by MaveDB's rules, then replace the variants in one transaction.
 
-    A file that breaks a rule leaves the old variants as they were; what is wrong with it, line by
-    line, stands in the score set's processing_errors.
+    A file that breaks a rule, or is no longer the one that was uploaded, leaves the old variants
+    as they were; what is wrong with it, line by line, stands in the score set's processing_errors.
     """
     if scores_file_key is None:
         raise StepError(
@@ -70,12 +70,11 @@ def create_variants_for_score_set(
     step.progress(0, 100, "Reading the uploaded files")
     scores_file = PurePosixPath(scores_file_key).name
     counts_file = PurePosixPath(counts_file_key).name if counts_file_key else None
-    scores = read_table(_content(scores_file_key), scores_file)
-    counts = (
-        read_table(_content(counts_file_key), counts_file)
-        if counts_file_key and counts_file
-        else None
-    )
+    scores_csv = _content(step, UploadKind.SCORES, scores_file_key)
+    counts_csv = _content(step, UploadKind.COUNTS, counts_file_key) if counts_file_key else None
+    scores = read_table(scores_csv, scores_file)
+    counts = read_table(counts_csv, counts_file) if counts_csv is not None and counts_file else None
+    del scores_csv, counts_csv  # hundreds of megabytes at times
     with step.reading() as connection:
         targets = _targets(connection, score_set_id)
     step.progress(10, 100, f"Validating {scores.height:,} variants")
@@ -115,8 +114,22 @@ def replace_variants(connection: Connection, score_set_id: int, tables: ScoreTab
     return written
 
 
-def _content(key: str) -> bytes:
-    return read_upload(settings().upload_store_url, key, s3_endpoint_url=settings().s3_endpoint_url)
+def _content(step: Step, kind: UploadKind, key: str) -> bytes:
+    """The uploaded file. It is recorded at once, since one that breaks a rule is evidence, too."""
+    content = BytesIO()
+    found = uploads.fetch(key, content)
+    job = step.attempt.job
+    assert job.pipeline_id is not None  # without its pipeline no job is found
+    with step.writing() as connection:
+        uploads.record_or_verify(
+            connection,
+            pipeline_id=job.pipeline_id,
+            score_set_id=score_set_of(job),
+            kind=kind,
+            key=key,
+            found=found,
+        )
+    return content.getvalue()
 
 
 def _targets(connection: Connection, score_set_id: int) -> list[Target]:

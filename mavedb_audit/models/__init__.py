@@ -1,8 +1,26 @@
 """Every table that the audit and the steps know, as SQLAlchemy models. `metadata` holds them."""
 
-from mavedb_audit.models import audit, mavedb
+from mavedb_audit.models import audit, mavedb, metrics, uploads
 from mavedb_audit.models.base import Base
 
 metadata = Base.metadata
 
-__all__ = ["audit", "mavedb", "metadata"]
+#: The tables that our migrations make; all others are MaveDB's.
+OUR_TABLES = frozenset(
+    model.__tablename__
+    for model in (
+        audit.PlannedJob,
+        audit.PipelineVariant,
+        audit.PrefectRun,
+        audit.PrefectTransition,
+        audit.JobAttempt,
+        metrics.JobMetrics,
+        audit.PipelineRequest,
+        audit.MirrorCheckpoint,
+        audit.OperatorAction,
+        audit.ReplacedVariantStatus,
+        uploads.RawUpload,
+    )
+)
+
+__all__ = ["OUR_TABLES", "audit", "mavedb", "metadata", "metrics", "uploads"]

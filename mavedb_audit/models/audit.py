@@ -379,19 +379,3 @@ class ReplacedVariantStatus(Base):
     failure_category: Mapped[str | None] = mapped_column(String(100))
     variants: Mapped[int]
     replaced_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-OUR_TABLES = frozenset(
-    model.__tablename__
-    for model in (
-        PlannedJob,
-        PipelineVariant,
-        PrefectRun,
-        PrefectTransition,
-        JobAttempt,
-        PipelineRequest,
-        MirrorCheckpoint,
-        OperatorAction,
-        ReplacedVariantStatus,
-    )
-)

@@ -1,29 +1,15 @@
 """The command line, as a process of its own: what a mistake of its user looks like."""
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from deployments.local.submission import insert_score_set
+from tests.support_command import run_command as run
 
-COMMAND = Path(sys.executable).with_name("mavedb-audit")
 NOWHERE = "postgresql://postgres@127.0.0.1:9/mavedb"
-
-
-def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env},
-        check=False,
-    )
 
 
 def assert_one_message(done: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
