@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from pydantic import BaseModel, TypeAdapter
 
-from mavedb_audit.errors import MaveDBAuditError
+from mavedb_audit.errors import MaveDBAuditError, PrefectUnreachableError
 from mavedb_audit.events import OUR_FLOWS
 from mavedb_audit.hooks import pipeline_urn_of
 from mavedb_audit.pipelines import PIPELINES
@@ -130,6 +130,19 @@ _TASK_RUNS = TypeAdapter(list[_TaskRun])
 def prefect_client() -> SyncPrefectClient:
     """A client of PREFECT_API_URL that does not wait for long."""
     return get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True)
+
+
+@contextmanager
+def expecting_an_answer(what_stands: str) -> Iterator[None]:
+    """Raises PrefectUnreachableError, which says what stands, when Prefect does not answer."""
+    try:
+        yield
+    except UNANSWERED as error:
+        # A ValueError is an answer that is not Prefect's, such as a proxy's page.
+        raise PrefectUnreachableError(
+            f"Prefect does not answer as it should ({type(error).__name__}: {error})."
+            f" {what_stands}: check PREFECT_API_URL, and do the same again"
+        ) from error
 
 
 class Prefect:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from mavedb_audit.database import connect
-from mavedb_audit.errors import DatabaseUnreachableError
+from mavedb_audit.errors import DatabaseUnreachableError, ServiceError
 from mavedb_audit.failures import classify
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
@@ -79,9 +79,25 @@ def audited_task(body: Callable[Concatenate[Step, P], None]) -> Task[P, State[An
     )(run)
 
 
-def is_worth_another_try(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's retry condition: the failure's category decides."""
-    return isinstance(state.data, BaseException) and classify(state.data).retryable
+#: A service that asks for a longer wait is asked again after this one.
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+
+
+def is_worth_another_try(task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's retry condition: the failure's category decides.
+
+    Prefect asks it right before it chooses the wait, from the task's own delays. Where the service
+    said how long to wait, no delay of this task run stays below that.
+    """
+    error = state.data
+    if not isinstance(error, BaseException) or not classify(error).retryable:
+        return False
+    if isinstance(error, ServiceError) and error.retry_after_seconds:
+        asked = min(error.retry_after_seconds, _LONGEST_RETRY_AFTER_SECONDS)
+        task.retry_delay_seconds = [
+            max(asked, delay) for delay in settings().step_retry_delays_seconds
+        ]
+    return True
 
 
 def record_task_state(

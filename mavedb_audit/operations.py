@@ -5,13 +5,11 @@ with Prefect out of reach, our rows say what was asked for, and the same verb ag
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import OrchestrationResult
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
@@ -21,7 +19,8 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Suspended
 from sqlalchemy import Connection, text
 
 from mavedb_audit.database import connect
-from mavedb_audit.errors import PrefectUnreachableError, RequestError
+from mavedb_audit.errors import RequestError
+from mavedb_audit.histories import expecting_an_answer
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
@@ -380,21 +379,9 @@ def _last_transition(flow_run: FlowRun, target: _Target) -> Transition:
 
 
 def _ask_for_flow_run(client: SyncPrefectClient, target: _Target) -> FlowRun | None:
-    with _clear_error("Nothing was changed"):
+    with expecting_an_answer("Nothing was changed"):
         return _flow_run(client, target)
 
 
 def _telling_prefect() -> AbstractContextManager[None]:
-    return _clear_error("MaveDB's tables are changed, and Prefect must still be told")
-
-
-@contextmanager
-def _clear_error(what_stands: str) -> Iterator[None]:
-    try:
-        yield
-    except (httpx.HTTPError, ValueError) as error:
-        # A ValueError is an answer that is not Prefect's, such as a proxy's page.
-        raise PrefectUnreachableError(
-            f"Prefect does not answer as it should ({type(error).__name__}: {error})."
-            f" {what_stands}: check PREFECT_API_URL, and do the same again"
-        ) from error
+    return expecting_an_answer("MaveDB's tables are changed, and Prefect must still be told")

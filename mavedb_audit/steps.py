@@ -14,6 +14,8 @@ from mavedb_audit import accounts
 from mavedb_audit.database import connect, connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, StepError
 from mavedb_audit.failures import classify
+from mavedb_audit.limits import Service, slot_at
+from mavedb_audit.metrics import Meter
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts
 from mavedb_audit.recorder.attempts import Attempt, Job
@@ -33,6 +35,7 @@ class Finish:
 
     connection: Connection
     job: Job
+    meter: Meter
     data: dict[str, Any] = field(default_factory=dict)
     failure: StepError | None = None
 
@@ -52,6 +55,7 @@ class Finish:
             statuses=statuses,
         )
         self.data[annotation_type] = counts
+        self.meter.variants = sum(counts.values())
 
 
 def score_set_of(job: Job) -> int:
@@ -66,6 +70,7 @@ class Step:
     """A running step. Ends by leaving `finishing()` normally, or by `skip()`."""
 
     attempt: Attempt
+    meter: Meter = field(default_factory=Meter)
     finish: Finish | None = None
     skipped_because: str | None = None
     _progress_shown_at: float = float("-inf")
@@ -94,20 +99,21 @@ class Step:
         """
         with connect_patiently() as connection, connection.begin():
             self._lock_accounts(connection)
-            finish = Finish(connection, self.attempt.job)
+            finish = Finish(connection, self.attempt.job, self.meter)
             yield finish
+            used = self.meter.usage()
             if finish.failure is None:
-                attempts.finish_attempt(connection, self.attempt, finish.data)
+                attempts.finish_attempt(connection, self.attempt, finish.data, used)
             else:
                 attempts.fail_attempt(
-                    connection, self.attempt, classify(finish.failure), will_be_retried=False
+                    connection, self.attempt, classify(finish.failure), used, will_be_retried=False
                 )
         self.finish = finish
 
     def skip(self, why: str) -> None:
         """End the step as skipped: this installation is set up not to run it."""
         with connect_patiently() as connection, connection.begin():
-            attempts.skip_attempt(connection, self.attempt, why)
+            attempts.skip_attempt(connection, self.attempt, why, self.meter.usage())
         self.skipped_because = why
 
     def progress(self, current: int, total: int, message: str) -> None:
@@ -124,6 +130,12 @@ class Step:
                 attempts.report_progress(connection, self.attempt, current, total, message)
         except (SQLAlchemyError, DatabaseUnreachableError) as error:
             logger.warning("progress not shown: %s", error)
+
+    @contextmanager
+    def asking(self, service: Service) -> Iterator[None]:
+        """Hold one of the service's slots, so that all steps together ask no more than it bears."""
+        with slot_at(service, on_wait=lambda: self.progress(0, 100, f"Waiting for {service}")):
+            yield
 
     @property
     def scope(self) -> dict[str, int]:

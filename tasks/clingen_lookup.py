@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import RETRYABLE
+from mavedb_audit.limits import Service
+from mavedb_audit.metrics import count_cached
 from mavedb_audit.settings import Settings, settings
 from mavedb_audit.steps import Step
 from tasks.clients.allele_cache import AlleleCache, Server
@@ -33,23 +36,26 @@ def look_up(
     has_answered = False
     gave_up: LookupFailed | None = None
     at_once = config.clingen_lookup_batch_size * config.clingen_cache_warming_concurrency
-    for part in _parts(ids, at_once):
-        step.progress(
-            len(answers), len(ids), f"Asked ClinGen about {len(answers):,} of {len(ids):,} alleles"
-        )
-        found: dict[str, Answer] = {**cache.read(part)}
-        missing = [allele_id for allele_id in part if allele_id not in found]
-        if missing and gave_up is None:
-            try:
-                found |= _ask(config, cache, missing)
-                has_answered = True
-            except ServiceError as error:
-                if not has_answered or error.category not in RETRYABLE:
-                    raise
-                gave_up = LookupFailed(error.category, str(error))
-        if gave_up is not None:
-            found = {**dict.fromkeys(part, gave_up), **found}
-        answers |= {allele_id: _slim(answer, wanted) for allele_id, answer in found.items()}
+    with ExitStack() as held:
+        for part in _parts(ids, at_once):
+            said = f"Asked ClinGen about {len(answers):,} of {len(ids):,} alleles"
+            step.progress(len(answers), len(ids), said)
+            found: dict[str, Answer] = {**cache.read(part)}
+            missing = [allele_id for allele_id in part if allele_id not in found]
+            count_cached(hits=len(found), misses=0)
+            if missing and gave_up is None:
+                if not has_answered:
+                    held.enter_context(step.asking(Service.CLINGEN_ALLELE_REGISTRY))
+                try:
+                    found |= _ask(config, cache, missing)
+                    has_answered = True
+                except ServiceError as error:
+                    if not has_answered or error.category not in RETRYABLE:
+                        raise
+                    gave_up = LookupFailed(error.category, str(error))
+            if gave_up is not None:
+                found = {**dict.fromkeys(part, gave_up), **found}
+            answers |= {allele_id: _slim(answer, wanted) for allele_id, answer in found.items()}
     return answers
 
 
@@ -57,9 +63,11 @@ def _ask(config: Settings, cache: AlleleCache, allele_ids: Sequence[str]) -> dic
     """What the registry says, or has just said to another step of this process."""
     with _one_at_a_time:
         just_said = cache.read(allele_ids)
+        unsaid = [allele_id for allele_id in allele_ids if allele_id not in just_said]
+        count_cached(hits=len(just_said), misses=len(unsaid))
         said = fetch(
             config.clingen_allele_registry_url,
-            [allele_id for allele_id in allele_ids if allele_id not in just_said],
+            unsaid,
             batch_size=config.clingen_lookup_batch_size,
             concurrency=config.clingen_cache_warming_concurrency,
             retry_delays=config.clingen_retry_delays_seconds,

@@ -10,6 +10,7 @@ from mavedb_audit.accounts import Status
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
@@ -97,20 +98,7 @@ def link_gnomad_variants(
         if not isinstance(caid := askable(variant.clingen_allele_id), Reason)
     }
     caids = sorted(set(caid_of.values()))
-    step.progress(0, len(caids), f"Asking gnomAD {version} for {len(caids):,} alleles")
-    answers = (
-        gnomad.fetch(
-            _database_url(config),
-            version,
-            caids,
-            timeout=config.gnomad_query_timeout_seconds,
-            on_chunk=lambda done: step.progress(
-                done, len(caids), f"Asked gnomAD for {done:,} of {len(caids):,} alleles"
-            ),
-        )
-        if caids
-        else []
-    )
+    answers = _ask(step, config, caids) if caids else []
     records = [answer for answer in answers if isinstance(answer, gnomad.GnomadRecord)]
     with step.finishing() as finish:
         _link(finish.connection, step.scope, version, records, caid_of)
@@ -122,6 +110,21 @@ def link_gnomad_variants(
         )
 
 
+def _ask(step: Step, config: Settings, caids: Sequence[str]) -> list[gnomad.Answer]:
+    version = config.gnomad_data_version
+    with step.asking(Service.GNOMAD):
+        step.progress(0, len(caids), f"Asking gnomAD {version} for {len(caids):,} alleles")
+        return gnomad.fetch(
+            _database_url(config),
+            version,
+            caids,
+            timeout=config.gnomad_query_timeout_seconds,
+            on_chunk=lambda done: step.progress(
+                done, len(caids), f"Asked gnomAD for {done:,} of {len(caids):,} alleles"
+            ),
+        )
+
+
 def askable(clingen_allele_id: str | None) -> str | Reason:
     """The id that gnomAD is asked with, or why it cannot be asked about this allele."""
     if not clingen_allele_id:
@@ -130,7 +133,10 @@ def askable(clingen_allele_id: str | None) -> str | Reason:
         return Reason.MULTI_VARIANT_CLINGEN_ALLELE_ID
     if clingen_allele_id.startswith("PA"):
         return Reason.PROTEIN_LEVEL_ALLELE
-    return gnomad.unpadded(clingen_allele_id)
+    try:
+        return gnomad.unpadded(clingen_allele_id)
+    except ValueError:
+        return Reason.NO_CLINGEN_ALLELE_ID
 
 
 def _database_url(config: Settings) -> str | URL:

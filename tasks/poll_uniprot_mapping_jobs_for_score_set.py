@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import uniprot
@@ -46,11 +47,14 @@ def poll_uniprot_mapping_jobs_for_score_set(
     asked = queries(targets)
     # The task was called with what was planned when its flow began, before anything was submitted.
     job_ids = _job_ids(step.attempt.job.params.get("mapping_jobs") or {})
-    with uniprot.connection(
-        config.uniprot_api_url,
-        connect_timeout=config.uniprot_connect_timeout_seconds,
-        read_timeout=config.uniprot_read_timeout_seconds,
-    ) as client:
+    with (
+        step.asking(Service.UNIPROT),
+        uniprot.connection(
+            config.uniprot_api_url,
+            connect_timeout=config.uniprot_connect_timeout_seconds,
+            read_timeout=config.uniprot_read_timeout_seconds,
+        ) as client,
+    ):
         answers = uniprot.collect(
             client,
             {query: job_ids.get(query.accession) for query in asked},

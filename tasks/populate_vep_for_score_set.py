@@ -1,6 +1,6 @@
 """Ask Ensembl's VEP for the functional consequences of a score set's variants."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -8,6 +8,7 @@ from sqlalchemy import Row, text
 from mavedb_audit.accounts import Status
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
@@ -54,14 +55,7 @@ def populate_vep_for_score_set(
         variants = connection.execute(text(_VARIANTS_WITH_MAPPING), step.scope).all()
     hgvs_of = {variant.variant_id: askable(variant.post_mapped) for variant in variants}
     distinct = {hgvs for hgvs in hgvs_of.values() if not isinstance(hgvs, Reason)}
-    config = settings()
-    answers = (
-        vep.consequences(
-            config.ensembl_api_url, distinct, manners_of(config), on_progress=step.progress
-        )
-        if distinct
-        else vep.Answers(None, {})
-    )
+    answers = _ask(step, settings(), distinct) if distinct else vep.Answers(None, {})
     with step.finishing() as finish:
         found = [
             (variant.mapped_variant_id, outcome.term)
@@ -84,6 +78,13 @@ def populate_vep_for_score_set(
             ),
         )
         finish.failure = answers.gave_up
+
+
+def _ask(step: Step, config: Settings, distinct: Collection[str]) -> vep.Answers:
+    with step.asking(Service.ENSEMBL):
+        return vep.consequences(
+            config.ensembl_api_url, distinct, manners_of(config), on_progress=step.progress
+        )
 
 
 def askable(post_mapped: Mapping[str, Any] | None) -> str | Reason:

@@ -2,6 +2,7 @@
 
 from mavedb_audit.errors import StepError
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import POLL_UNIPROT
 from mavedb_audit.recorder.plans import set_job_params
 from mavedb_audit.settings import settings
@@ -28,11 +29,14 @@ def submit_uniprot_mapping_jobs_for_score_set(
     with step.reading() as connection:
         targets = read_targets(connection, score_set_id)
     asked = queries(targets)
-    with uniprot.connection(
-        config.uniprot_api_url,
-        connect_timeout=config.uniprot_connect_timeout_seconds,
-        read_timeout=config.uniprot_read_timeout_seconds,
-    ) as client:
+    with (
+        step.asking(Service.UNIPROT),
+        uniprot.connection(
+            config.uniprot_api_url,
+            connect_timeout=config.uniprot_connect_timeout_seconds,
+            read_timeout=config.uniprot_read_timeout_seconds,
+        ) as client,
+    ):
         answers: dict[uniprot.Query, str | uniprot.Failed] = {}
         for query in asked:
             step.progress(len(answers), len(asked), f"Asking UniProt for {query.accession}")

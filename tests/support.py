@@ -17,6 +17,8 @@ from deployments.local.submission import insert_score_set, submit, upload
 from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.trigger import request_pipeline
 
+#: The plan of `MaveDB.submit`.
+MAIN_JOB = PIPELINES["validate_map_annotate_score_set"]
 TERMINAL = {"succeeded", "failed", "cancelled", "partial"}
 
 
@@ -168,7 +170,8 @@ class MaveDB:
 
     def prefect(self, method: str, path: str, body: Any = None) -> Any:
         response = httpx.request(method, f"{self.stack.prefect_api_url}/{path}", json=body)
-        return response.raise_for_status().json()
+        response.raise_for_status()
+        return response.json() if response.content else None
 
     def jobs(self, submitted: Submitted) -> dict[str, Row[Any]]:
         """The pipeline's jobs by key."""
@@ -198,9 +201,7 @@ class MaveDB:
     def assert_every_variant_is_accounted_for(self, submitted: Submitted) -> None:
         """As many current rows for each variant as steps of the main job owe it of each type."""
         owed = Counter(
-            annotation_type
-            for step in PIPELINES["validate_map_annotate_score_set"].steps
-            for annotation_type in step.annotation_types
+            annotation_type for step in MAIN_JOB.steps for annotation_type in step.annotation_types
         )
         holes = self.rows(
             """

@@ -129,6 +129,7 @@ def _start_all(
     with httpx.Client(trust_env=False, timeout=5) as http:
         _wait_for_http(http, server, f"{stack.prefect_api_url}/health", within_seconds=120)
         _create_work_pool(http, stack)
+        limits = _start(stack, "limits", [_script("mavedb-audit"), "limits", "apply"])
         deploy = _start(stack, "deploy", [*_PREFECT, "--no-prompt", "deploy", "--all"])
         name = f"local-{secrets.token_hex(4)}"
         worker = _start(
@@ -140,6 +141,7 @@ def _start_all(
             _wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
         processes.wait_until(audit, lambda: _is_audit_listening(stack), within_seconds=60)
         processes.wait_for_success(state, deploy, within_seconds=90)
+        processes.wait_for_success(state, limits, within_seconds=60)
         processes.wait_until(
             worker, lambda: _is_worker_online(http, stack, name), within_seconds=60
         )
@@ -230,6 +232,12 @@ def _start_prefect_server(stack: Stack, port: int, cluster: postgres.Cluster) ->
             "PREFECT_API_DATABASE_CONNECTION_URL": cluster.url("prefect", "postgresql+asyncpg"),
             "PREFECT_UI_API_URL": stack.prefect_api_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # In memory the leases would be lost with the server, and their slots taken for ever.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
+            # How long a step that found no slot waits before it asks again, at most.
+            "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         },
     )

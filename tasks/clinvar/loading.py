@@ -3,15 +3,13 @@
 import tempfile
 from pathlib import Path
 
+from mavedb_audit.limits import Service
 from mavedb_audit.locks import in_turn
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients.clinvar_archive import Archive, Release
 from tasks.clinvar.store import Store
 from tasks.clinvar.variant_summary import Summary, read_summary
-
-#: At most so many releases are loaded at once, by all processes together: NCBI asks for two.
-_LANES = 2
 
 
 def archive() -> Archive:
@@ -31,21 +29,20 @@ def store() -> Store:
 def load_unless_there(step: Step, release: Release) -> Summary | None:
     """The release as it was loaded now; None: it had been in the store before.
 
-    A release is always loaded in the same lane, and there is one lock a lane. So nobody loads what
-    another process is loading: who has waited finds it in the store.
+    Nobody loads what another process is loading: who has waited for it finds it in the store.
     """
     releases = store()
     if releases.has(str(release)):
         return None
-    lane = (release.year + release.month) % _LANES
     with in_turn(
-        f"mavedb_audit:clinvar_release:{lane}",
-        "Another process that loads a release of ClinVar",
-        on_wait=lambda: step.progress(0, 100, f"Waiting for a turn to load ClinVar {release}"),
+        f"mavedb_audit:clinvar_release:{release}",
+        "Another process that loads this release of ClinVar",
+        on_wait=lambda: step.progress(0, 100, f"Waiting for who loads ClinVar {release}"),
     ):
         if releases.has(str(release)):
             return None
-        return _load(step, release, releases)
+        with step.asking(Service.CLINVAR_ARCHIVE):
+            return _load(step, release, releases)
 
 
 def _load(step: Step, release: Release, releases: Store) -> Summary:

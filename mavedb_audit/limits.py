@@ -1,0 +1,116 @@
+"""How many steps ask an external service at once: Prefect's global concurrency limits.
+
+Within a step its client keeps its own manners (requests a second, requests at once); these limits
+hold across all processes and hosts. A slot is taken once for all that a step asks, since taking
+one costs a tenth of a second.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+)
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound
+
+from mavedb_audit.errors import ConfigurationError, ServiceError
+from mavedb_audit.failures import FailureCategory
+
+#: How long a killed process keeps its slot: the least that Prefect grants.
+_LEASE_SECONDS = 60
+
+
+class Service(StrEnum):
+    """A service that steps ask, by the name of its limit in Prefect."""
+
+    VRS_MAPPER = "mavedb-vrs-mapper"
+    CLINGEN_ALLELE_REGISTRY = "mavedb-clingen-allele-registry"
+    LINKED_DATA_HUB = "mavedb-linked-data-hub"
+    GNOMAD = "mavedb-gnomad"
+    CLINVAR_ARCHIVE = "mavedb-clinvar-archive"
+    UNIPROT = "mavedb-uniprot"
+    ENSEMBL = "mavedb-ensembl"
+
+
+#: The mapper aligns each score set on several cores. ClinGen bears five requests at once, which is
+#: what one look-up makes; registering makes one at a time. NCBI asks for two downloads at most.
+#: Ensembl allows 15 requests a second in all, and a step makes 10.
+LIMITS: Mapping[Service, int] = {
+    Service.VRS_MAPPER: 4,
+    Service.CLINGEN_ALLELE_REGISTRY: 2,
+    Service.LINKED_DATA_HUB: 1,
+    Service.GNOMAD: 4,
+    Service.CLINVAR_ARCHIVE: 2,
+    Service.UNIPROT: 4,
+    Service.ENSEMBL: 1,
+}
+
+
+@contextmanager
+def slot_at(service: Service, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold one of the service's slots. Calls `on_wait` if all are taken now, then waits for one.
+
+    A slot whose lease Prefect does not renew, because it is away, stays ours: work that is half
+    done is not worth throwing away. Raises ConfigurationError when Prefect has no such limit, and
+    ServiceError (network_error) when it does not answer.
+    """
+    with ExitStack() as held:
+        try:
+            with get_client(sync_client=True) as client:
+                limit = client.read_global_concurrency_limit_by_name(service)
+            if limit.active_slots >= limit.limit:
+                on_wait()
+            held.enter_context(
+                concurrency(
+                    service.value,
+                    lease_duration=_LEASE_SECONDS,
+                    strict=True,
+                    raise_on_lease_renewal_failure=False,
+                )
+            )
+        except ObjectNotFound:
+            raise ConfigurationError(
+                f"Prefect has no concurrency limit {service}: `mavedb-audit limits apply` makes it"
+            ) from None
+        except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
+            said = f"gave no slot of {service}: {error.__cause__ or error}"
+            raise ServiceError("Prefect", said, FailureCategory.NETWORK_ERROR) from error
+        yield
+
+
+@dataclass(frozen=True)
+class AppliedLimit:
+    """A limit as it stands in Prefect, and what it was before, if that was something else."""
+
+    service: Service
+    limit: int
+    before: int | None
+
+
+def apply(client: SyncPrefectClient, *, reset: bool = False) -> list[AppliedLimit]:
+    """Make each service's limit where Prefect lacks it.
+
+    What somebody set in Prefect stays, unless it is to be `reset` to LIMITS.
+    """
+    return [_apply(client, service, limit, reset) for service, limit in LIMITS.items()]
+
+
+def _apply(client: SyncPrefectClient, service: Service, limit: int, reset: bool) -> AppliedLimit:
+    try:
+        before = client.read_global_concurrency_limit_by_name(service).limit
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=service, limit=limit)
+        )
+        return AppliedLimit(service, limit, None)
+    if not reset:
+        return AppliedLimit(service, before, before)
+    client.update_global_concurrency_limit(service, GlobalConcurrencyLimitUpdate(limit=limit))
+    return AppliedLimit(service, limit, before)
