@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test bench chaos demo demo-stop
+.PHONY: install check test contract docs bench chaos demo demo-stop
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -19,6 +19,12 @@ check: install ## format, lint, types, layers
 
 test: install ## every test; those on captured data where it is at hand
 	$(BIN)/pytest
+
+contract: install ## the main job on the real tables of MaveDB's current release
+	$(BIN)/pytest tests/contract
+
+docs: install ## the reference pages that are made from code
+	$(BIN)/python docs/generate.py
 
 bench: install ## speed beside a baseline of the same run; SIZE=small or full
 	$(BIN)/python -m deployments.local bench

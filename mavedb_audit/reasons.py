@@ -49,7 +49,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a curator is told: one sentence, and what can be done about it."""
+    """What a curator is told: one sentence, and what can be done about it.
+
+    Where the hint says that something follows, it stands after the sentence in error_message.
+    """
 
     sentence: str
     hint: str
@@ -59,58 +62,57 @@ class Meaning:
 MEANINGS: dict[Reason, Meaning] = {
     Reason.MAPPING_FAILED: Meaning(
         "The mapper could not place this variant on the human reference.",
-        "Check the variant against its target sequence; the mapper's own words follow.",
+        "Check the variant against the target's sequence; the mapper's own words follow.",
         AnnotationStatus.FAILED,
     ),
     Reason.NOT_RETURNED_BY_MAPPER: Meaning(
         "The mapper answered for the score set but left this variant out.",
-        "Synonymous or whole-protein variants such as p.= are known to be left out; "
-        "map the score set again after the mapper was updated.",
+        "Older mappers leave out variants that change nothing, such as p.=; map the score set again"
+        " once the mapper has been updated.",
         AnnotationStatus.FAILED,
     ),
     Reason.NOTHING_TO_MAP: Meaning(
-        "This variant has no counterpart at the level that was mapped: it is intronic, or changes"
-        " no protein.",
+        "There is nothing to map: this variant lies in an intron, or does not change the protein.",
         "Nothing to do.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.NOT_MAPPED: Meaning(
-        "This variant has no place on the human reference, so there is nothing to look up.",
+        "This variant is not mapped to the human reference, so there is nothing to look up.",
         "See its vrs_mapping status for the cause.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.NO_HGVS: Meaning(
-        "The mapped variant carries no HGVS expression.",
-        "Map the score set again with a mapper that writes HGVS expressions.",
+        "The mapper wrote no HGVS expression for this variant, and the service is asked by HGVS.",
+        "Map the score set again, with a newer mapper where there is one.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.MULTI_VARIANT: Meaning(
         "This variant combines several changes, and the service takes single changes only.",
-        "Nothing to do: no single allele stands for it.",
+        "Nothing to do: no single allele stands for all of its changes.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.OUTDATED_MAPPING: Meaning(
-        "The mapping of this variant is in an old VRS format that cannot be registered.",
+        "This variant was mapped long ago, in an old format (VRS 1) that can no longer be used.",
         "Map the score set again.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.REJECTED_BY_CLINGEN: Meaning(
         "ClinGen's Allele Registry refused to register this variant.",
-        "Check the HGVS expression; the registry's own words follow.",
+        "Check the mapped HGVS expression; the registry's own words follow.",
         AnnotationStatus.FAILED,
     ),
     Reason.NO_CLINGEN_ALLELE_ID: Meaning(
-        "This variant has no ClinGen allele id, which the source is searched by.",
+        "This variant has no ClinGen allele id, and the source is searched by that id.",
         "See its clingen_allele_id status for the cause.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.CLINGEN_LOOKUP_FAILED: Meaning(
-        "ClinGen's Allele Registry gave no answer about this variant's allele.",
-        "Rerun the step on the failed variants; the cause follows.",
+        "ClinGen's Allele Registry gave no answer about this variant.",
+        "Run the step again for the failed variants; the cause follows.",
         AnnotationStatus.FAILED,
     ),
     Reason.MULTI_VARIANT_CLINGEN_ALLELE_ID: Meaning(
-        "This variant has several ClinGen allele ids, and the source is searched by one.",
+        "This variant has several ClinGen allele ids, and the source is searched by a single one.",
         "Nothing to do: the source describes single changes.",
         AnnotationStatus.SKIPPED,
     ),
@@ -120,7 +122,8 @@ MEANINGS: dict[Reason, Meaning] = {
         AnnotationStatus.SKIPPED,
     ),
     Reason.NO_CODING_TRANSCRIPT: Meaning(
-        "ClinGen has registered no protein change of this variant on a MANE transcript.",
+        "ClinGen knows no protein change of this variant on a MANE transcript, the transcript of a"
+        " gene that clinics have agreed on.",
         "Nothing to do: it changes no protein there, or lies outside of what is translated.",
         AnnotationStatus.SKIPPED,
     ),
@@ -136,17 +139,17 @@ MEANINGS: dict[Reason, Meaning] = {
     ),
     Reason.ENSEMBL_FAILED: Meaning(
         "Ensembl gave no answer about this variant.",
-        "Rerun the step on the failed variants; the cause follows.",
+        "Run the step again for the failed variants; the cause follows.",
         AnnotationStatus.FAILED,
     ),
     Reason.NO_CLINVAR_ALLELE: Meaning(
-        "ClinGen's Allele Registry links this variant's allele to none of ClinVar.",
+        "ClinGen's Allele Registry, asked for this variant's ClinVar record, knows of none.",
         "Nothing to do: an absence is an answer. The registry lags some weeks behind ClinVar.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.NOT_IN_CLINVAR_RELEASE: Meaning(
-        "ClinVar has this variant's allele, but not in this release.",
-        "Nothing to do: it was submitted later, or merged or withdrawn before.",
+        "ClinVar knows this variant, but not in this release.",
+        "Nothing to do: it was submitted after the release, or merged or withdrawn before it.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.NOT_IN_SOURCE: Meaning(
@@ -156,37 +159,37 @@ MEANINGS: dict[Reason, Meaning] = {
     ),
     Reason.MALFORMED_RECORD: Meaning(
         "The source's record of this variant could not be read.",
-        "Report the record that follows to the source's maintainers.",
+        "Report what follows to the source's maintainers.",
         AnnotationStatus.FAILED,
     ),
     Reason.NOT_PUBLISHED: Meaning(
         "The score set is not published, and ClinGen's Linked Data Hub takes published ones only.",
-        "Publish the score set.",
+        "Publish the score set: its variants are then submitted.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.LDH_BATCH_FAILED: Meaning(
         "ClinGen's Linked Data Hub did not take the batch that this variant was sent in.",
-        "Rerun the step for the failed variants; what the hub said follows.",
+        "Run the step again for the failed variants; what the hub said follows.",
         AnnotationStatus.FAILED,
     ),
     Reason.STEP_FAILED: Meaning(
         "The step failed before it reached this variant.",
-        "Rerun the step when the cause that follows is mended.",
+        "Run the step again once the cause that follows is mended.",
         AnnotationStatus.FAILED,
     ),
     Reason.STEP_CANCELLED: Meaning(
         "The step was cancelled before it reached this variant.",
-        "Rerun the step.",
+        "Run the step again.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.STEP_SKIPPED: Meaning(
         "The step is switched off in this installation.",
-        "Switch it on in the settings named below, then rerun it.",
+        "Switch it on by the setting that follows, then run it again.",
         AnnotationStatus.SKIPPED,
     ),
     Reason.UPSTREAM_NOT_DONE: Meaning(
         "The step never ran, because a step that it depends on did not succeed.",
-        "Mend the step named below, then rerun the pipeline.",
+        "Mend the step that follows, then run the pipeline again.",
         AnnotationStatus.SKIPPED,
     ),
 }
