@@ -50,7 +50,7 @@ def show_failure(engine: Engine, score_set_id: int, pipeline_id: int, console: C
                 """
                 SELECT job_function, status, failure_category, error_message
                   FROM job_runs
-                 WHERE pipeline_id = :id AND status = 'failed'
+                 WHERE pipeline_id = :id AND status IN ('failed', 'errored')
                  ORDER BY finished_at
                 """
             ),
@@ -118,16 +118,18 @@ def _examples(connection: Connection, score_set_id: int) -> Sequence[Any]:
             """
             SELECT annotation_type, failure_category, urn, hgvs, error_message
               FROM (
-                SELECT status.annotation_type, status.failure_category, variants.urn,
-                       coalesce(variants.hgvs_nt, variants.hgvs_pro) AS hgvs,
-                       status.error_message,
-                       row_number() OVER (
-                         PARTITION BY status.annotation_type, status.failure_category
-                         ORDER BY variants.id) AS n
-                  FROM variant_annotation_status AS status
-                  JOIN variants ON variants.id = status.variant_id
-                 WHERE variants.scoreset_id = :id AND status.current
-                   AND status.status <> 'success'
+                SELECT *, row_number() OVER (
+                         PARTITION BY annotation_type, failure_category ORDER BY variant_id) AS n
+                  FROM (
+                    SELECT DISTINCT ON (annotation_type, failure_category, variants.id)
+                           status.annotation_type, status.failure_category, variants.urn,
+                           coalesce(variants.hgvs_nt, variants.hgvs_pro) AS hgvs,
+                           status.error_message, variants.id AS variant_id
+                      FROM variant_annotation_status AS status
+                      JOIN variants ON variants.id = status.variant_id
+                     WHERE variants.scoreset_id = :id AND status.current
+                       AND status.status <> 'success'
+                  ) AS of_any_version
               ) AS numbered
              WHERE n <= :examples
              ORDER BY n
@@ -158,17 +160,16 @@ def _account(counts: Sequence[Any], variants: int) -> Table:
 
 def _print_examples(counts: Sequence[Any], examples: Sequence[Any], console: Console) -> None:
     """For each reason what it means, what to do, and some variants with the service's words."""
-    for row in counts:
-        if row.status == "success":
-            continue
-        meaning = MEANINGS[Reason(row.failure_category)]
-        console.print(f"\n{row.annotation_type}, {row.failure_category}", style="bold")
+    endings = [
+        (row.annotation_type, row.failure_category) for row in counts if row.failure_category
+    ]
+    for ending in dict.fromkeys(endings):
+        annotation_type, reason = ending
+        meaning = MEANINGS[Reason(reason)]
+        console.print(f"\n{annotation_type}, {reason}", style="bold")
         console.print(f"{meaning.sentence} {meaning.hint}")
         for example in examples:
-            if (example.annotation_type, example.failure_category) == (
-                row.annotation_type,
-                row.failure_category,
-            ):
+            if (example.annotation_type, example.failure_category) == ending:
                 words = example.error_message.removeprefix(meaning.sentence).strip()
                 console.print(
                     f"  {example.urn}  {example.hgvs}  {words}".rstrip(),

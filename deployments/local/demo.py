@@ -14,11 +14,13 @@ from deployments.local.submission import (
     Submission,
     SubmissionError,
     insert_score_set,
+    publish,
     read_export,
     submit,
     upload,
 )
 from mavedb_audit.database import engine
+from mavedb_audit.recorder.plans import PlannedPipeline
 
 _SEED = 20_180_912
 _VARIANTS = 1_500
@@ -34,10 +36,8 @@ def run(
     if not console.is_terminal:
         console = Console(width=_WIDTH_IN_A_FILE)
     submission = _submission(scores, counts, target)
-    console.print(
-        f"Starting PostgreSQL, Valkey, the simulators, Prefect and our service in {state}",
-        soft_wrap=True,
-        highlight=False,
+    _say(
+        console, f"Starting PostgreSQL, Valkey, the simulators, Prefect and our service in {state}"
     )
     began = time.monotonic()
     with stack.running(state) as running:
@@ -47,11 +47,10 @@ def run(
         succeeded = _submit_and_watch(running, submission, console)
         if keep:
             stack.keep(running)
-            console.print(
+            _say(
+                console,
                 f"Everything stays up until `make demo-stop STATE={state}`. For our command line, "
                 f"`prefect` and `psql`: set -a; . {state}/env; set +a",
-                soft_wrap=True,
-                highlight=False,
             )
         else:
             console.print("Stopping everything. With KEEP=1 it stays up, to look around in.")
@@ -102,24 +101,39 @@ def _submit_and_watch(running: Stack, submission: Submission, console: Console) 
         submission.counts_csv,
     )
     with engine().begin() as connection:
-        planned = submit(connection, score_set_id, user_id, scores_key, counts_key)
-    _write_addresses(running, submission.urn, planned.pipeline_urn)
-    console.print(
-        f"Submitted {submission.urn} ({submission.title}); requested {planned.pipeline_urn}",
-        soft_wrap=True,
-        highlight=False,
+        submitted = submit(connection, score_set_id, user_id, scores_key, counts_key)
+    _write_addresses(running, submission.urn, submitted.pipeline_urn)
+    _say(
+        console,
+        f"Submitted {submission.urn} ({submission.title}); requested {submitted.pipeline_urn}",
     )
+    ended_well = _follow(running, score_set_id, submitted, console)
+    if ended_well:
+        with engine().begin() as connection:
+            published = publish(connection, score_set_id, user_id)
+        _say(console, f"Published it; requested {published.pipeline_urn}")
+        ended_well = _follow(running, score_set_id, published, console)
+    account.show_account(
+        engine(), score_set_id, submitted.pipeline_id, running.prefect_ui_url, console
+    )
+    return ended_well
+
+
+def _follow(running: Stack, score_set_id: int, pipeline: PlannedPipeline, console: Console) -> bool:
+    """Show the pipeline until it ends. Whether it succeeded, at least in part."""
     began = time.monotonic()
     status = progress.follow(
-        engine(), planned.pipeline_id, console, lambda: processes.check_all_alive(running.state)
+        engine(), pipeline.pipeline_id, console, lambda: processes.check_all_alive(running.state)
     )
     console.print(f"The pipeline ended {status} after {time.monotonic() - began:.0f} s.")
     if status == "failed":
-        account.show_failure(engine(), score_set_id, planned.pipeline_id, console)
-    account.show_account(
-        engine(), score_set_id, planned.pipeline_id, running.prefect_ui_url, console
-    )
+        account.show_failure(engine(), score_set_id, pipeline.pipeline_id, console)
     return status in ("succeeded", "partial")
+
+
+def _say(console: Console, words: str) -> None:
+    """Print a line that may hold long addresses, which stay whole."""
+    console.print(words, soft_wrap=True, highlight=False)
 
 
 def _write_addresses(running: Stack, score_set_urn: str, pipeline_urn: str) -> None:

@@ -84,12 +84,12 @@ def _jobs(connection: Connection, pipeline_id: int) -> Sequence[RowMapping]:
         connection.execute(
             text(
                 """
-                SELECT id, job_function, status, progress_current, progress_total,
+                SELECT job.id, job_key, status, progress_current, progress_total,
                        progress_message, error_message,
                        extract(epoch FROM coalesce(finished_at, now()) - started_at) AS seconds
-                  FROM job_runs
-                 WHERE pipeline_id = :id AND job_function <> :start
-                 ORDER BY id
+                  FROM job_runs AS job JOIN planned_jobs AS planned ON planned.job_id = job.id
+                 WHERE job.pipeline_id = :id AND job_function <> :start
+                 ORDER BY job.id
                 """
             ),
             {"id": pipeline_id, "start": START_PIPELINE},
@@ -107,7 +107,7 @@ def _steps(jobs: Sequence[RowMapping], status: str, waits_because: str | None) -
     for job in jobs:
         done, total = job["progress_current"], job["progress_total"]
         table.add_row(
-            job["job_function"],
+            job["job_key"],
             styled(job["status"]),
             ProgressBar(total, done or 0, width=16) if total else "",
             f"{job['seconds']:.1f} s" if job["seconds"] is not None else "",
@@ -121,7 +121,7 @@ def _steps(jobs: Sequence[RowMapping], status: str, waits_because: str | None) -
 
 def _print_changes(jobs: Sequence[RowMapping], shown: dict[int, str], console: Console) -> None:
     for job in jobs:
-        line = f"{job['job_function']}: {job['status']}"
+        line = f"{job['job_key']}: {job['status']}"
         if job["progress_total"]:
             line += f" {job['progress_current'] or 0}/{job['progress_total']}"
         if news := _news(job):

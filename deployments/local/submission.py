@@ -148,6 +148,19 @@ def submit(
     )
 
 
+def publish(connection: Connection, score_set_id: int, user_id: int) -> PlannedPipeline:
+    """Make the score set public under a URN that stays, and ask for what follows from that."""
+    urn = connection.execute(text(_PUBLISH), {"id": score_set_id}).scalar_one()
+    connection.execute(text(_RENAME_VARIANTS), {"id": score_set_id, "urn": urn})
+    return request_pipeline(
+        connection,
+        "publish_score_set",
+        {"score_set_id": score_set_id},
+        user_id=user_id,
+        correlation_id=uuid4().hex,
+    )
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -215,6 +228,19 @@ def _insert_user(connection: Connection, user: str) -> int:
     return user_id
 
 
+_PUBLISH = """
+    UPDATE scoresets
+       SET private = false, published_date = CURRENT_DATE,
+           urn = CASE WHEN urn LIKE 'tmp:%'
+                      THEN 'urn:mavedb:' || lpad(CAST(experiment_id AS text), 8, '0') || '-a-' || id
+                      ELSE urn END
+     WHERE id = :id
+    RETURNING urn
+"""
+_RENAME_VARIANTS = """
+    UPDATE variants SET urn = CAST(:urn AS text) || '#' || split_part(urn, '#', 2)
+     WHERE scoreset_id = :id
+"""
 _INSERT_LICENCE = text(
     """
     INSERT INTO licenses (long_name, short_name, text, link, version, active,
