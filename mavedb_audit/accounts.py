@@ -176,7 +176,8 @@ def write_rest_of_scope(
     connection.execute(text(rest), parameters)
     connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
     connection.execute(text(_INSERT_REST.format(data=release.status_data)), parameters)
-    if release.has_events:
+    # That a job did not reach an allele says nothing of it, and other score sets share the allele.
+    if release.has_events and annotation_type in annotation_events.ABOUT_VARIANTS:
         annotation_events.write(
             connection,
             "rest_of_scope",

@@ -70,7 +70,8 @@ _PRESENT: Mapping[AnnotationType, str] = {
     AnnotationType.VARIANT_TRANSLATION: "translated",
     AnnotationType.LDH_SUBMISSION: "submitted",
 }
-_ABOUT_VARIANTS = frozenset(_PRESENT)
+#: Types whose event is about a variant. The others are about an allele, which score sets share.
+ABOUT_VARIANTS = frozenset(_PRESENT)
 
 _INSERT = """
     INSERT INTO annotation_event
@@ -111,7 +112,7 @@ def write(
     version: str | None,
 ) -> None:
     """Tell the current statuses of the variants in the table `source` that the job has written."""
-    about_variants = annotation_type in _ABOUT_VARIANTS
+    about_variants = annotation_type in ABOUT_VARIANTS
     statement = _INSERT.format(
         source=source,
         subject="" if about_variants else "DISTINCT ON (allele.id)",
