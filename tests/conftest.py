@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from deployments.local import postgres as local_postgres
@@ -18,9 +17,8 @@ from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
 from deployments.local.stack import Stack
 from mavedb_audit.database import engine
-from mavedb_audit.limits import LIMITS
 from mavedb_audit.settings import Settings, settings
-from tests.support import MaveDB, mavedb_of
+from tests.support import MaveDB, mavedb_of, raise_limits
 
 _DRIVER = "postgresql+psycopg"
 _MIGRATED = "migrated"
@@ -110,16 +108,8 @@ def stack() -> Iterator[Stack]:
             patch.setenv(name, value)
         settings.cache_clear()
         prefect.context.refresh_global_settings_context()
-        _raise_limits(running)
+        raise_limits(running)
         yield running
-
-
-def _raise_limits(stack: Stack) -> None:
-    """A killed process keeps its slots for a minute, and tests kill many."""
-    for service in LIMITS:
-        httpx.patch(
-            f"{stack.prefect_api_url}/v2/concurrency_limits/{service}", json={"limit": 100}
-        ).raise_for_status()
 
 
 @pytest.fixture(scope="session")

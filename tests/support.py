@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, text
 from deployments.local.score_set import BRCA1_RING, generate
 from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set, submit, upload
+from mavedb_audit.limits import LIMITS
 from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.trigger import request_pipeline
 
@@ -251,6 +252,14 @@ def no_worker_takes_runs(mavedb: MaveDB) -> Iterator[None]:
 
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def raise_limits(stack: Stack) -> None:
+    """Give every service slots enough: a killed process keeps its own for a minute."""
+    for service in LIMITS:
+        httpx.patch(
+            f"{stack.prefect_api_url}/v2/concurrency_limits/{service}", json={"limit": 100}
+        ).raise_for_status()
 
 
 def mavedb_of(stack: Stack) -> MaveDB:

@@ -21,6 +21,7 @@ from tests.chaos.failpoints import FAILPOINTS
 from tests.chaos.faults import FAULTS, start_standby
 from tests.chaos.histories import of_concerned
 from tests.chaos.invariants import Violation
+from tests.support import raise_limits
 
 _MOST_SHOWN = 20
 _CALM_SECONDS = 240.0
@@ -34,6 +35,7 @@ def main() -> int:
     state = Path(tempfile.mkdtemp(prefix="mavedb-chaos-"))
     try:
         with stack.running(state, retry_delays_seconds=[1.0, 2.0, 4.0]) as running:
+            raise_limits(running)
             start_standby(running)
             driver = Driver(running, seed)
             invariants.install_witness(driver.mavedb)

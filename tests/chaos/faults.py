@@ -50,7 +50,7 @@ class Deployment:
                     del self._starts_again_at[part]
 
     def mend_services(self) -> None:
-        for simulator in (self.stack.mapper_url, self.stack.clingen_url):
+        for simulator in self.stack.simulator_urls.values():
             httpx.delete(f"{simulator}/simulator/faults").raise_for_status()
 
 
@@ -122,7 +122,7 @@ def _breaking(*kinds: Mapping[str, Any]) -> Fault:
 
     def strike(deployment: Deployment) -> list[int]:
         stack = deployment.stack
-        service = deployment.random.choice([stack.mapper_url, stack.clingen_url])
+        service = deployment.random.choice(list(stack.simulator_urls.values()))
         fault = {**deployment.random.choice(kinds), "times": deployment.random.randint(1, 2)}
         httpx.post(f"{service}/simulator/faults", json=fault).raise_for_status()
         return []

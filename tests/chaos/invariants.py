@@ -11,7 +11,7 @@ from typing import Any
 
 from deployments.local.stack import Stack
 from mavedb_audit.reasons import NOT_REACHED
-from tests.support import MaveDB
+from tests.support import MAIN_JOB, MaveDB
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,22 @@ _OPEN = """
 _UNACCOUNTED = """
     SELECT count(status.id) || ' current statuses of ' || owed.type, variants.urn
       FROM variants
-      JOIN (SELECT DISTINCT planned.score_set_id,
-                   CASE job.job_function
-                     WHEN 'map_variants_for_score_set' THEN 'vrs_mapping'
-                     WHEN 'submit_score_set_mappings_to_car' THEN 'clingen_allele_id'
-                     WHEN 'link_gnomad_variants' THEN 'gnomad_allele_frequency'
-                   END AS type
-              FROM planned_jobs AS planned JOIN job_runs AS job ON job.id = planned.job_id
-           ) AS owed ON owed.score_set_id = variants.scoreset_id AND owed.type IS NOT NULL
+      JOIN (SELECT planned.score_set_id, owes.type, count(DISTINCT planned.job_key) AS statuses
+              FROM planned_jobs AS planned
+              JOIN unnest(CAST(:job_keys AS text[]), CAST(:types AS text[]))
+                   AS owes (job_key, type) ON owes.job_key = planned.job_key
+             GROUP BY 1, 2
+           ) AS owed ON owed.score_set_id = variants.scoreset_id
       LEFT JOIN variant_annotation_status AS status
         ON status.variant_id = variants.id AND status.annotation_type = owed.type
        AND status.current
-     GROUP BY variants.urn, owed.type HAVING count(status.id) <> 1
+     GROUP BY variants.urn, owed.type, owed.statuses HAVING count(status.id) <> owed.statuses
 """
+_OWES = [
+    (step.key, str(annotation_type))
+    for step in MAIN_JOB.steps
+    for annotation_type in step.annotation_types
+]
 
 #: Subjects whose rows contradict each other.
 _CONTRADICTIONS = {
@@ -177,8 +180,10 @@ def open_rows(mavedb: MaveDB) -> list[Violation]:
 
 
 def unaccounted(mavedb: MaveDB) -> list[Violation]:
-    """Each variant and annotation type without exactly one current status."""
-    return [Violation(*row) for row in mavedb.rows(_UNACCOUNTED)]
+    """Each variant and annotation type without as many current statuses as jobs owe it."""
+    job_keys, types = zip(*_OWES, strict=True)
+    rows = mavedb.rows(_UNACCOUNTED, job_keys=list(job_keys), types=list(types))
+    return [Violation(*row) for row in rows]
 
 
 def contradictions(mavedb: MaveDB) -> list[Violation]:

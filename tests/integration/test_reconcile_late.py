@@ -9,7 +9,7 @@ from deployments.local.stack import Stack
 from mavedb_audit.histories import prefect_client
 from mavedb_audit.reconcile import reconcile
 from mavedb_audit.settings import settings
-from tests.support import MaveDB, brca1, mavedb_of, wait_until
+from tests.support import MAIN_JOB, MaveDB, brca1, mavedb_of, wait_until
 
 RECORDED = """
     SELECT count(*) FROM prefect_transitions JOIN prefect_runs USING (run_id)
@@ -29,11 +29,12 @@ def mavedb(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[MaveDB]:
 def test_a_task_run_of_a_settled_flow_run_is_found_though_no_event_told_of_it(
     mavedb: MaveDB,
 ) -> None:
+    steps = len(MAIN_JOB.steps)
     submitted = mavedb.submit(*brca1(10))
     assert mavedb.wait_for(submitted) == "succeeded"
     flow_run_id = mavedb.flow_run(submitted)["id"]
     wait_until(
-        lambda: [run["state_type"] for run in mavedb.task_runs(submitted)] == ["COMPLETED"] * 4,
+        lambda: [run["state_type"] for run in mavedb.task_runs(submitted)] == ["COMPLETED"] * steps,
         within_seconds=60,
     )
     recent = datetime.now(UTC) - timedelta(minutes=5)
@@ -41,7 +42,8 @@ def test_a_task_run_of_a_settled_flow_run_is_found_though_no_event_told_of_it(
     with prefect_client() as client:
         wait_until(
             lambda: (
-                reconcile(client, since=recent) and mavedb.value(settled, id=flow_run_id) == 1 + 4
+                reconcile(client, since=recent)
+                and mavedb.value(settled, id=flow_run_id) == 1 + steps
             ),
             within_seconds=60,
         )
