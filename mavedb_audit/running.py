@@ -49,7 +49,7 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
     task_run, flow_run_id = context.task_run, context.task_run.flow_run_id
     job = _planned_job(flow_run_id, task_run)
     # Prefect counts runs from 1, and gives a task run one more than its retries.
-    will_be_retried = task_run.run_count <= context.task.retries
+    tries_left = task_run.run_count <= context.task.retries
     with ExitStack() as held:
         try:
             held.enter_context(
@@ -66,7 +66,7 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
             case NotStartable():
                 return Cancelled(message=begun.failure.message)
             case Attempt():
-                return _run_attempt(Step(begun), body, will_be_retried=will_be_retried)
+                return _run_attempt(Step(begun, tries_left), body)
 
 
 def _report_wait(job: Job) -> None:
@@ -99,9 +99,10 @@ def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefo
         )
 
 
-def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: bool) -> State[Any]:
+def _run_attempt(step: Step, body: Callable[[Step], None]) -> State[Any]:
     try:
-        body(step)
+        with step.meter.counting():
+            body(step)
         if step.skipped_because is not None:
             return Completed(name="Skipped", message=step.skipped_because)
         if step.finish is None:
@@ -110,7 +111,7 @@ def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: b
         return Cancelled(message=str(lost))
     except Exception as error:
         failure = classify(error)
-        _fail(step.attempt, failure, will_be_retried=will_be_retried and failure.retryable)
+        _fail(step, failure)
         if isinstance(error, MaveDBAuditError):
             # Its message says it all: as a state it spares people a traceback of our code.
             return Failed(message=str(error), data=error)
@@ -120,10 +121,11 @@ def _run_attempt(step: Step, body: Callable[[Step], None], *, will_be_retried: b
     return Completed(message=f"{step.attempt.job.key} succeeded", data=step.finish.data)
 
 
-def _fail(attempt: Attempt, failure: Failure, *, will_be_retried: bool) -> None:
+def _fail(step: Step, failure: Failure) -> None:
+    used = step.meter.usage()
     try:
         with connect_patiently() as connection, connection.begin():
-            attempts.fail_attempt(connection, attempt, failure, will_be_retried=will_be_retried)
+            step.fail(connection, failure, used)
     except AttemptLostError as lost:
         logger.warning("%s; it had failed with: %s", lost, failure.message)
     except (SQLAlchemyError, DatabaseUnreachableError) as error:

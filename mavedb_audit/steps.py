@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from mavedb_audit import accounts
 from mavedb_audit.database import connect, connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, StepError
-from mavedb_audit.failures import classify
+from mavedb_audit.failures import Failure, classify
 from mavedb_audit.limits import Service, slot_at
-from mavedb_audit.metrics import Meter
+from mavedb_audit.metrics import Meter, Usage
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts
 from mavedb_audit.recorder.attempts import Attempt, Job
@@ -70,6 +70,7 @@ class Step:
     """A running step. Ends by leaving `finishing()` normally, or by `skip()`."""
 
     attempt: Attempt
+    tries_left: bool
     meter: Meter = field(default_factory=Meter)
     finish: Finish | None = None
     skipped_because: str | None = None
@@ -105,10 +106,15 @@ class Step:
             if finish.failure is None:
                 attempts.finish_attempt(connection, self.attempt, finish.data, used)
             else:
-                attempts.fail_attempt(
-                    connection, self.attempt, classify(finish.failure), used, will_be_retried=False
-                )
+                self.fail(connection, classify(finish.failure), used)
         self.finish = finish
+
+    def fail(self, connection: Connection, failure: Failure, used: Usage) -> None:
+        """End the attempt as failed, to be tried again where that is worth it and a try is left."""
+        will_be_retried = self.tries_left and failure.retryable
+        attempts.fail_attempt(
+            connection, self.attempt, failure, used, will_be_retried=will_be_retried
+        )
 
     def skip(self, why: str) -> None:
         """End the step as skipped: this installation is set up not to run it."""

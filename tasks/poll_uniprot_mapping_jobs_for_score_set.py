@@ -64,17 +64,12 @@ def poll_uniprot_mapping_jobs_for_score_set(
             ),
         )
     outcomes = [(target, _outcome(target, answers)) for target in targets]
-    failure = _failure(outcomes)
-    if failure is not None and failure.category in RETRYABLE:
-        with step.writing() as connection:
-            _write(connection, score_set_id, outcomes)
-        raise failure
     with step.finishing() as finish:
         _write(finish.connection, score_set_id, outcomes)
         finish.data["targets"] = {
             str(target.target_gene_id): _described(target, outcome) for target, outcome in outcomes
         }
-        finish.failure = failure
+        finish.failure = _failure(outcomes)
 
 
 def _job_ids(mapping_jobs: Mapping[str, Any]) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit import pipelines
 from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.metrics import Meter
 from mavedb_audit.recorder import attempts, plans
 from mavedb_audit.recorder.attempts import Attempt, Job
 from mavedb_audit.recorder.transitions import record
@@ -53,11 +54,12 @@ class Pipeline:
 
     def finish(self, attempt: Attempt) -> None:
         with self.engine.begin() as connection:
-            attempts.finish_attempt(connection, attempt, {})
+            attempts.finish_attempt(connection, attempt, {}, Meter().usage())
 
     def fail(self, attempt: Attempt, *, will_be_retried: bool = False) -> None:
         with self.engine.begin() as connection:
-            attempts.fail_attempt(connection, attempt, DOWN, will_be_retried=will_be_retried)
+            used = Meter().usage()
+            attempts.fail_attempt(connection, attempt, DOWN, used, will_be_retried=will_be_retried)
 
     def state(self, run: Run, type_: str, **more: Any) -> Transition:
         self.moment = max(self.moment + timedelta(milliseconds=1), datetime.now(UTC))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import Failure, FailureCategory
+from mavedb_audit.metrics import Usage
 from mavedb_audit.recorder.closing import (
     close_unsuccessful,
     derive_pipeline_status,
@@ -17,6 +18,7 @@ from mavedb_audit.recorder.closing import (
     lock_pipeline,
     out_of_reach,
 )
+from mavedb_audit.recorder.superseding import superseded
 from mavedb_audit.release import release_of
 from mavedb_audit.states import TERMINAL_JOB_STATUSES, JobStatus
 
@@ -52,7 +54,8 @@ class DoneBefore:
 
 @dataclass(frozen=True)
 class NotStartable:
-    """The job is not run: a job that it needs did not succeed, or it was ended already."""
+    """The job is not run: a job that it needs did not succeed, it was ended already, or a newer
+    upload has replaced its variants."""
 
     job: Job
     status: JobStatus
@@ -60,12 +63,13 @@ class NotStartable:
 
 
 class AttemptLostError(StepError):
-    """The attempt is no longer the job's current one, so nothing of it may be written."""
+    """Nothing of the attempt may be written: another one, or a newer upload, took its place."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, superseded: Failure | None) -> None:
+        why = "It is no longer the current one" if superseded is None else superseded.message
         super().__init__(
-            f"Attempt {attempt.number} of {attempt.job.key} is no longer the current one"
-            f" (job {attempt.job.urn}): what it did was not written",
+            f"Attempt {attempt.number} of {attempt.job.key} (job {attempt.job.urn}) wrote nothing."
+            f" {why}",
             FailureCategory.CANCELLED,
         )
 
@@ -100,7 +104,8 @@ def begin_attempt(
 ) -> Attempt | DoneBefore | NotStartable:
     """Set the job running under a new attempt; an attempt still open before it is abandoned."""
     unmet = _unmet_dependency(connection, job)
-    if unmet is not None and job.pipeline_id is not None:
+    overtaken = superseded(connection, job.pipeline_id)
+    if (unmet or overtaken) is not None and job.pipeline_id is not None:
         lock_for_closing(connection, [job.pipeline_id])
     else:
         lock_pipeline(connection, job.pipeline_id)
@@ -119,6 +124,10 @@ def begin_attempt(
         close_unsuccessful(connection, job.job_id, JobStatus.SKIPPED, unmet)
         derive_pipeline_status(connection, job.pipeline_id)
         return NotStartable(job, JobStatus.SKIPPED, unmet)
+    if overtaken is not None:
+        close_unsuccessful(connection, job.job_id, JobStatus.CANCELLED, overtaken)
+        derive_pipeline_status(connection, job.pipeline_id)
+        return NotStartable(job, JobStatus.CANCELLED, overtaken)
     connection.execute(
         text(
             """
@@ -187,7 +196,10 @@ def _unmet_dependency(connection: Connection, job: Job) -> Failure | None:
 
 
 def hold_attempt(connection: Connection, attempt: Attempt) -> None:
-    """Fence: raise AttemptLostError unless the attempt is current; keep it so until the commit."""
+    """Fence: raise AttemptLostError unless the attempt is current; keep it so until the commit.
+
+    The caller holds the score set's account, so no newer upload's variants come in between.
+    """
     lock_pipeline(connection, attempt.job.pipeline_id)
     status = connection.execute(
         text("SELECT status FROM job_runs WHERE id = :id FOR NO KEY UPDATE"),
@@ -197,14 +209,17 @@ def hold_attempt(connection: Connection, attempt: Attempt) -> None:
         text("SELECT outcome IS NULL FROM job_attempts WHERE id = :id"),
         {"id": attempt.attempt_id},
     ).scalar_one_or_none()
-    if status != JobStatus.RUNNING or not is_open:
-        raise AttemptLostError(attempt)
+    overtaken = superseded(connection, attempt.job.pipeline_id)
+    if status != JobStatus.RUNNING or not is_open or overtaken is not None:
+        raise AttemptLostError(attempt, overtaken)
 
 
-def finish_attempt(connection: Connection, attempt: Attempt, data: Mapping[str, Any]) -> None:
+def finish_attempt(
+    connection: Connection, attempt: Attempt, data: Mapping[str, Any], used: Usage
+) -> None:
     """Record the attempt, and with it the job, as succeeded. `data` becomes the job's result."""
     hold_attempt(connection, attempt)
-    _end_attempt(connection, attempt, "succeeded", None)
+    _end_attempt(connection, attempt, "succeeded", None, used)
     connection.execute(
         text(
             f"""
@@ -226,24 +241,29 @@ def finish_attempt(connection: Connection, attempt: Attempt, data: Mapping[str, 
     derive_pipeline_status(connection, attempt.job.pipeline_id)
 
 
-def skip_attempt(connection: Connection, attempt: Attempt, why: str) -> None:
+def skip_attempt(connection: Connection, attempt: Attempt, why: str, used: Usage) -> None:
     """Record the job as skipped: the step has nothing to do in this installation, and says why."""
     _lock_for_closing(connection, attempt)
     hold_attempt(connection, attempt)
     failure = Failure(FailureCategory.CONFIGURATION_ERROR, why)
-    _end_attempt(connection, attempt, "skipped", failure)
+    _end_attempt(connection, attempt, "skipped", failure, used)
     close_unsuccessful(connection, attempt.job.job_id, JobStatus.SKIPPED, failure)
     derive_pipeline_status(connection, attempt.job.pipeline_id)
 
 
 def fail_attempt(
-    connection: Connection, attempt: Attempt, failure: Failure, *, will_be_retried: bool
+    connection: Connection,
+    attempt: Attempt,
+    failure: Failure,
+    used: Usage,
+    *,
+    will_be_retried: bool,
 ) -> None:
     """Record the attempt as failed; the job with it, unless Prefect is about to try again."""
     if not will_be_retried:
         _lock_for_closing(connection, attempt)
     hold_attempt(connection, attempt)
-    _end_attempt(connection, attempt, "failed", failure)
+    _end_attempt(connection, attempt, "failed", failure, used)
     if will_be_retried:
         connection.execute(
             text(
@@ -272,18 +292,30 @@ def _lock_for_closing(connection: Connection, attempt: Attempt) -> None:
 
 
 def _end_attempt(
-    connection: Connection, attempt: Attempt, outcome: str, failure: Failure | None
+    connection: Connection, attempt: Attempt, outcome: str, failure: Failure | None, used: Usage
 ) -> None:
+    """The only writer of job_metrics, in the statement that ends the attempt."""
     connection.execute(
         text(
             """
-            UPDATE job_attempts
-               SET outcome = :outcome, finished_at = now(), error_message = :message,
-                   error_traceback = :traceback, failure_category = :category
-             WHERE id = :attempt_id
+            WITH ended AS (
+                UPDATE job_attempts
+                   SET outcome = :outcome, finished_at = now(), error_message = :message,
+                       error_traceback = :traceback, failure_category = :category
+                 WHERE id = :attempt_id
+             RETURNING id
+            )
+            INSERT INTO job_metrics (attempt_id, wall_seconds, cpu_seconds, peak_memory_bytes,
+                                     http_requests, cache_hits, cache_misses, variants)
+            SELECT id, :wall_seconds, :cpu_seconds, :peak_memory_bytes,
+                   CAST(:http_requests AS jsonb), :cache_hits, :cache_misses,
+                   CAST(:variants AS integer)
+              FROM ended
             """
         ),
         {
+            **asdict(used),
+            "http_requests": json.dumps(used.http_requests),
             "attempt_id": attempt.attempt_id,
             "outcome": outcome,
             "message": failure.message if failure else None,

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from mavedb_audit import accounts, score_sets
 from mavedb_audit.failures import Failure, FailureCategory
 from mavedb_audit.pipelines import CREATE, MAP, START_PIPELINE, step_of
 from mavedb_audit.reasons import Reason
+from mavedb_audit.recorder.superseding import superseded
 from mavedb_audit.release import release_of
 from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, JobStatus, PipelineStatus
 
@@ -23,6 +24,7 @@ class Ended:
     key: str
     function: str
     params: Mapping[str, Any]
+    pipeline_id: int | None
     score_set_id: int | None
 
 
@@ -64,7 +66,8 @@ def close_unsuccessful(
     `failure` is the cause: of a failed or cancelled job, or why a skipped one had nothing to do.
     The job's variants get their reason, and the jobs that needed its success are skipped with
     theirs. The caller holds the locks of `lock_for_closing`. `inferred` marks an end that nobody
-    witnessed, which a witness may still correct.
+    witnessed, which a witness may still correct. A superseded pipeline leaves the score set alone:
+    its variants, and its states, are those of a newer upload.
     """
     ended = _end_job(connection, job_id, status, failure, inferred=inferred)
     reason = {
@@ -74,9 +77,12 @@ def close_unsuccessful(
         if failure.category is FailureCategory.DEPENDENCY_FAILURE
         else Reason.STEP_SKIPPED,
     }[status]
-    _account_for(connection, ended, reason, failure)
     not_run = out_of_reach(ended.key, status)
-    for dependent in _skip_dependents(connection, ended, status, not_run):
+    dependents = _skip_dependents(connection, ended, status, not_run)
+    if superseded(connection, ended.pipeline_id) is not None:
+        return
+    _account_for(connection, ended, reason, failure)
+    for dependent in dependents:
         _account_for(connection, dependent, Reason.UPSTREAM_NOT_DONE, not_run)
 
 
@@ -145,7 +151,7 @@ def _end_job(
               FROM job_runs AS named LEFT JOIN planned_jobs AS planned ON planned.job_id = named.id
              WHERE job.id = :job_id AND named.id = job.id
          RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
-                   job.job_params, planned.score_set_id
+                   job.job_params, job.pipeline_id, planned.score_set_id
             """
         ),
         {
@@ -162,7 +168,18 @@ def _end_job(
             ),
         },
     ).one()
-    return Ended(row.id, row.key, row.job_function, row.job_params or {}, row.score_set_id)
+    return _ended(row)
+
+
+def _ended(row: Row[Any]) -> Ended:
+    return Ended(
+        row.id,
+        row.key,
+        row.job_function,
+        row.job_params or {},
+        row.pipeline_id,
+        row.score_set_id,
+    )
 
 
 def _skip_dependents(
@@ -188,7 +205,7 @@ def _skip_dependents(
              WHERE job.id = unreachable.id AND named.id = job.id
                AND job.status IN ('pending', 'queued')
          RETURNING job.id, coalesce(planned.job_key, job.job_function) AS key, job.job_function,
-                   job.job_params, planned.score_set_id
+                   job.job_params, job.pipeline_id, planned.score_set_id
             """
         ),
         {
@@ -198,10 +215,7 @@ def _skip_dependents(
             "category": not_run.category,
         },
     )
-    return [
-        Ended(row.id, row.key, row.job_function, row.job_params or {}, row.score_set_id)
-        for row in rows
-    ]
+    return [_ended(row) for row in rows]
 
 
 #: A pipeline's status by the statuses of its jobs, as an aggregate over `job_runs AS job` without

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
+from mavedb_audit.errors import RequestError
+from mavedb_audit.recorder.superseding import superseded
 from mavedb_audit.release import release_of
 
 
@@ -33,8 +35,12 @@ class Selection(StrEnum):
 def reset_jobs(connection: Connection, pipeline_id: int, selection: Selection) -> int:
     """Reset them, and return their number. The caller holds the pipeline's lock.
 
-    Their next attempt is numbered after the last, and abandons one that is still open.
+    Their next attempt is numbered after the last, and abandons one that is still open. Raises
+    RequestError when a newer upload has replaced their variants.
     """
+    overtaken = superseded(connection, pipeline_id)
+    if overtaken is not None:
+        raise RequestError(f"Nothing is run again. {overtaken.message}")
     reset = connection.execute(
         text(
             f"""

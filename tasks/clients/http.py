@@ -1,19 +1,63 @@
-"""What every HTTP client does with an answer or a connection that went wrong."""
+"""What all clients of HTTP services share: name, count of requests, and what goes wrong."""
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory, category_of_status
+from mavedb_audit.metrics import count_request
 
 #: How MaveDB introduces itself to every service; the page names whom to write to.
 USER_AGENT = "MaveDB/1.0 (https://mavedb.org)"
 
 _EXCERPT_CHARACTERS = 300
+
+
+class Client(httpx.Client):
+    """httpx's, of a service whose requests are counted, with our User-Agent."""
+
+    def __init__(self, service: str, *, headers: Mapping[str, str] | None = None, **options: Any):
+        super().__init__(headers=_with_user_agent(headers), **options)
+        self._service = service
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = None
+        try:
+            response = super().send(request, **options)
+        finally:
+            count_request(self._service, _outcome(response))
+        return response
+
+
+class AsyncClient(httpx.AsyncClient):
+    """As Client."""
+
+    def __init__(self, service: str, *, headers: Mapping[str, str] | None = None, **options: Any):
+        super().__init__(headers=_with_user_agent(headers), **options)
+        self._service = service
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = None
+        try:
+            response = await super().send(request, **options)
+        finally:
+            count_request(self._service, _outcome(response))
+        return response
+
+
+def _with_user_agent(headers: Mapping[str, str] | None) -> dict[str, str]:
+    return {"User-Agent": USER_AGENT, **(headers or {})}
+
+
+def _outcome(response: httpx.Response | None) -> str:
+    """The class of the answer's status, such as 2xx."""
+    return f"{response.status_code // 100}xx" if response is not None else "no answer"
 
 
 def raise_for_status(service: str, response: httpx.Response) -> None:

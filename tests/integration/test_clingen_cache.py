@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from deployments.local.ports import LOOPBACK, choose
 from deployments.local.simulators.clingen import create_app
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.limits import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients.allele_cache import PREFIX, AlleleCache, Server
 from tasks.clients.clingen_alleles import Allele, Answer, LookupFailed, Transcript
 from tasks.clingen_lookup import look_up
-from tests.support_servers import serving
+from tests.support_servers import served
 
 SITE = "http://reg.genome.network/allele/"
 IDS = [f"CA{n}" for n in range(100_000, 100_010)]
@@ -47,13 +49,16 @@ KEPT = {"CA025094": FULL, "CA25094": Allele("CA025094"), "CA1": None}
 
 
 class Shown(Step):
-    """A step whose progress is only kept here."""
+    """A step whose progress is only kept here, and who has the registry for itself."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[int, int]] = []
 
     def progress(self, current: int, total: int, message: str) -> None:  # noqa: ARG002
         self.shown.append((current, total))
+
+    def asking(self, service: Service) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
 
 class GoesDown(Shown):
@@ -109,8 +114,8 @@ def in_valkey(server: Server) -> Iterator["redis.Redis[bytes]"]:
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[str]:
-    with serving(create_app("curator", "secret", SEEDS)) as url:
-        yield url
+    with served(create_app("curator", "secret", SEEDS)) as simulator:
+        yield simulator.url
 
 
 @pytest.fixture

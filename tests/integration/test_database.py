@@ -126,7 +126,7 @@ def test_what_the_audit_does_not_use_may_differ(connection: Connection, change: 
         ("ALTER TABLE job_attempts DROP host", r"job_attempts\.host .* `alembic upgrade head`"),
         ("DROP TABLE job_dependencies", r"table job_dependencies .* MaveDB's"),
         (
-            "ALTER TABLE variant_annotation_status RENAME success_data TO annotation_metadata",
+            "ALTER TABLE variant_annotation_status RENAME success_data TO details",
             r"variant_annotation_status\.success_data .* MaveDB's",
         ),
         (

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
+from sqlalchemy import Row
 
 from deployments.local.stack import Stack
 from mavedb_audit.pipelines import PIPELINES
-from tests.support import MaveDB, brca1, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, brca1, mavedb_of, wait_until
 
 STEPS = [
     "create_variants_for_score_set",
@@ -24,6 +26,19 @@ RETRY = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
 @pytest.fixture(scope="module")
 def mavedb(stack: Stack) -> MaveDB:
     return mavedb_of(stack)
+
+
+def _metrics(mavedb: MaveDB, submitted: Submitted) -> list[Row[Any]]:
+    """What each attempt took, in the order of the plan and of the attempts."""
+    return mavedb.rows(
+        """
+        SELECT planned.job_key, metrics.* FROM job_metrics AS metrics
+          JOIN job_attempts AS attempt ON attempt.id = metrics.attempt_id
+          JOIN planned_jobs AS planned USING (job_id)
+         WHERE planned.pipeline_id = :id ORDER BY job_id, attempt.attempt
+        """,
+        id=submitted.pipeline_id,
+    )
 
 
 def test_every_variant_of_a_good_upload_is_accounted_for(mavedb: MaveDB) -> None:
@@ -54,6 +69,31 @@ def test_every_variant_of_a_good_upload_is_accounted_for(mavedb: MaveDB) -> None
         id=submitted.score_set_id,
     )
     assert links == account["gnomad_allele_frequency", "success", None]
+
+    took = {row.job_key: row for row in _metrics(mavedb, submitted)}
+    assert list(took) == ALL_STEPS
+    assert all(row.cpu_seconds > 0 and row.peak_memory_bytes > 50e6 for row in took.values())
+    assert {key: row.variants for key, row in took.items()} == {
+        step.key: 400 if step.annotation_types else None for step in PLAN.steps
+    }
+    assert [took[key].http_requests for key in STEPS] == [
+        {},
+        {"VRS mapper": {"2xx": 1}},
+        {"ClinGen Allele Registry": {"2xx": 1}},
+        {"gnomAD": {"answered": 1}},
+    ]
+    assert took["populate_vep_for_score_set"].http_requests["Ensembl"]["2xx"] > 3
+    alleles = mavedb.value(
+        """
+        SELECT count(DISTINCT clingen_allele_id) FROM mapped_variants AS mapped
+          JOIN variants ON variants.id = variant_id WHERE scoreset_id = :id AND mapped.current
+        """,
+        id=submitted.score_set_id,
+    )
+    read = took["warm_clingen_cache"]
+    assert read.cache_hits + read.cache_misses == alleles
+    releases = [row for key, row in took.items() if key.startswith("refresh_clinvar_controls")]
+    assert {(row.cache_hits, row.cache_misses) for row in releases} == {(alleles, 0)}
 
 
 def test_the_audit_agrees_with_prefect(mavedb: MaveDB) -> None:
@@ -148,40 +188,6 @@ def test_a_file_that_cannot_be_read_is_named(
     assert errors["exception"] == job.error_message
 
 
-def test_a_new_upload_replaces_the_variants_and_their_links(mavedb: MaveDB) -> None:
-    first = mavedb.submit(*brca1(40))
-    mavedb.wait_for(first)
-    second = mavedb.submit(*brca1(25, seed=2), urn=first.score_set_urn)
-    assert mavedb.wait_for(second) == "succeeded"
-    assert (
-        mavedb.value("SELECT count(*) FROM variants WHERE scoreset_id = :id", id=first.score_set_id)
-        == 25
-    )
-    mavedb.assert_every_variant_is_accounted_for(second)
-
-
-def test_a_service_that_recovers_is_tried_again_and_the_first_error_is_kept(
-    mavedb: MaveDB,
-) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "status", status=500, times=1):
-        submitted = mavedb.submit(*brca1(20))
-        assert mavedb.wait_for(submitted) == "succeeded"
-    job = mavedb.jobs(submitted)["map_variants_for_score_set"]
-    assert (job.status, job.retry_count, job.error_message) == ("succeeded", 1, None)
-    attempts = mavedb.rows(
-        """
-        SELECT attempt, outcome, failure_category, error_message FROM job_attempts
-         WHERE job_id = :id ORDER BY attempt
-        """,
-        id=job.id,
-    )
-    assert [(a.attempt, a.outcome, a.failure_category) for a in attempts] == [
-        (1, "failed", "service_unavailable"),
-        (2, "succeeded", None),
-    ]
-    assert "HTTP 500" in attempts[0].error_message
-
-
 def test_a_service_that_stays_down_fails_its_step_and_every_variant_says_so(
     mavedb: MaveDB,
 ) -> None:
@@ -193,6 +199,9 @@ def test_a_service_that_stays_down_fails_its_step_and_every_variant_says_so(
     failed = jobs["submit_score_set_mappings_to_car"]
     assert failed.failure_category == "service_unavailable"
     assert failed.retry_count == 2
+    assert [
+        row.http_requests for row in _metrics(mavedb, submitted) if row.job_key == failed.job_key
+    ] == [{"ClinGen Allele Registry": {"5xx": 1}}] * 3
     mavedb.assert_every_variant_is_accounted_for(submitted)
     account = mavedb.account(submitted)
     assert account["clingen_allele_id", "failed", "step_failed"] == 20
@@ -279,72 +288,6 @@ def test_a_score_set_that_the_mapper_refuses_fails_with_the_mappers_words(
     mavedb.assert_every_variant_is_accounted_for(submitted)
 
 
-def test_a_mapper_that_maps_nothing_fails_and_keeps_what_it_said_of_each_variant(
-    mavedb: MaveDB,
-) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "all_failed"):
-        submitted = mavedb.submit(*brca1(20))
-        assert mavedb.wait_for(submitted) == "failed"
-    assert mavedb.account(submitted)["vrs_mapping", "failed", "vrs_mapping_failed"] == 20
-    said = mavedb.jobs(submitted)["map_variants_for_score_set"].error_traceback
-    assert said.rstrip().endswith("All variants failed to map.")
-    assert (
-        mavedb.value(
-            """
-        SELECT count(*) FROM mapped_variants JOIN variants ON variants.id = variant_id
-         WHERE scoreset_id = :id AND current AND error_message IS NOT NULL
-        """,
-            id=submitted.score_set_id,
-        )
-        == 20
-    )
-
-
-def test_variants_that_the_mapper_leaves_out_are_accounted_for(mavedb: MaveDB) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "drop_variants"):
-        submitted = mavedb.submit(*brca1(30))
-        assert mavedb.wait_for(submitted) == "succeeded"
-    mavedb.assert_every_variant_is_accounted_for(submitted)
-    account = mavedb.account(submitted)
-    assert account["vrs_mapping", "failed", "not_returned_by_mapper"] == 10
-    assert account["clingen_allele_id", "skipped", "not_mapped"] >= 10
-
-
-def test_a_stale_answer_of_the_mapper_is_not_stored(mavedb: MaveDB) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "unknown_variant"):
-        submitted = mavedb.submit(*brca1(20))
-        assert mavedb.wait_for(submitted) == "failed"
-    assert "#999999999" in mavedb.jobs(submitted)["map_variants_for_score_set"].error_message
-    assert (
-        mavedb.value(
-            "SELECT count(*) FROM mapped_variants JOIN variants ON variants.id = variant_id"
-            " WHERE scoreset_id = :id",
-            id=submitted.score_set_id,
-        )
-        == 0
-    )
-    assert mavedb.account(submitted)["vrs_mapping", "failed", "step_failed"] == 20
-
-
-def test_progress_is_visible_while_a_step_runs(mavedb: MaveDB) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=3):
-        submitted = mavedb.submit(*brca1(20))
-        wait_until(
-            lambda: (
-                "Waiting for the mapper"
-                in (mavedb.jobs(submitted)["map_variants_for_score_set"].progress_message or "")
-            ),
-            within_seconds=60,
-        )
-        assert (
-            mavedb.value(
-                "SELECT mapping_state FROM scoresets WHERE id = :id", id=submitted.score_set_id
-            )
-            == "processing"
-        )
-        assert mavedb.wait_for(submitted) == "succeeded"
-
-
 def test_two_pipelines_on_one_score_set_do_not_run_a_step_at_once(mavedb: MaveDB) -> None:
     first = mavedb.submit(*brca1(50))
     mavedb.wait_for(first)
@@ -365,22 +308,3 @@ def test_two_pipelines_on_one_score_set_do_not_run_a_step_at_once(mavedb: MaveDB
     )
     assert overlapping == []
     mavedb.assert_every_variant_is_accounted_for(first)
-
-
-def test_publishing_shows_the_variants_in_the_view(mavedb: MaveDB) -> None:
-    submitted = mavedb.submit(*brca1(20))
-    mavedb.wait_for(submitted)
-    mavedb.execute(
-        "UPDATE scoresets SET private = false, published_date = CURRENT_DATE WHERE id = :id",
-        id=submitted.score_set_id,
-    )
-    published = mavedb.request("publish_score_set", submitted)
-    assert mavedb.wait_for(published) == "succeeded"
-    assert (
-        mavedb.value(
-            "SELECT count(DISTINCT variant_id) FROM published_variants_materialized_view"
-            " WHERE score_set_id = :id",
-            id=submitted.score_set_id,
-        )
-        == 20
-    )

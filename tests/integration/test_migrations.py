@@ -16,12 +16,12 @@ from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from mavedb_audit.models import audit, metadata
+from mavedb_audit.models import OUR_TABLES, metadata
 
 PROJECT = Path(__file__).parents[2]
 VERSION_TABLE = "mavedb_audit_version"
 VIEW = "published_variants_materialized_view"
-MAVEDB_TABLES = [t for t in metadata.sorted_tables if t.name not in audit.OUR_TABLES]
+MAVEDB_TABLES = [t for t in metadata.sorted_tables if t.name not in OUR_TABLES]
 
 
 @pytest.fixture

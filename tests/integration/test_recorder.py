@@ -12,6 +12,7 @@ from sqlalchemy import Engine, create_engine
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import RequestError
+from mavedb_audit.metrics import Meter
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts, plans
 from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, NotStartable
@@ -259,7 +260,7 @@ def test_a_finish_and_a_cancellation_at_once_do_not_block_each_other(
                     statuses=[Status(n) for n in (1, 2, 3)],
                 )
                 try:
-                    attempts.finish_attempt(connection, attempt, {})
+                    attempts.finish_attempt(connection, attempt, {}, Meter().usage())
                 except AttemptLostError:
                     connection.rollback()
 

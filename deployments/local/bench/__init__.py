@@ -16,7 +16,14 @@ from rich.console import Console
 from sqlalchemy import Engine, create_engine
 
 from deployments.local import postgres, processes, stack
-from deployments.local.bench import mirror, recovery, tasks, transitions, variants
+from deployments.local.bench import (
+    annotation,
+    mirror,
+    recovery,
+    tasks,
+    transitions,
+    variants,
+)
 from deployments.local.bench.figures import Figure, table_of, write_json
 from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
@@ -28,7 +35,8 @@ _WIDTH_IN_A_FILE = 120
 
 @dataclass(frozen=True)
 class Size:
-    """How much each figure takes on. `codons` of the target are changed by the variants."""
+    """How much each figure takes on. `codons` of the target are changed by the variants; so many
+    `annotations` are of `annotated` variants each."""
 
     variants: int
     codons: int
@@ -37,6 +45,8 @@ class Size:
     tasks_a_block: int
     streams: int
     seconds_a_stream: int
+    annotated: int
+    annotations: int
     kills: int
 
 
@@ -49,6 +59,8 @@ SIZES = {
         tasks_a_block=20,
         streams=2,
         seconds_a_stream=10,
+        annotated=1_000,
+        annotations=1,
         kills=3,
     ),
     "full": Size(
@@ -59,6 +71,8 @@ SIZES = {
         tasks_a_block=20,
         streams=5,
         seconds_a_stream=12,
+        annotated=12_000,
+        annotations=3,
         kills=7,
     ),
 }
@@ -104,6 +118,8 @@ def _measured(size: Size, console: Console) -> Iterator[list[Figure]]:
             yield tasks.audited_task(running, size.blocks, size.tasks_a_block)
         with console.status("the mirror's lag"):
             yield mirror.streaming(running, engine, size.streams, size.seconds_a_stream)
+        with console.status("annotation"):
+            yield annotation.annotating(running, engine, size.annotated, size.annotations)
         with console.status("recovery"):
             yield [recovery.after_kills(running, engine, size.kills)]
 
