@@ -1,6 +1,6 @@
 """Map a score set's variants to the human reference, through the VRS mapper."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -11,6 +11,7 @@ from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.settings import settings
@@ -24,9 +25,24 @@ _BENIGN_OUTCOMES = frozenset({"intronic", "no_protein_consequence"})
 
 _CREATE_RESULT = """
     CREATE TEMPORARY TABLE mapper_result (
-        variant_urn text, pre_mapped jsonb, post_mapped jsonb, vrs_version text,
-        error_message text, outcome text, hgvs text
+        variant_id integer, pre_mapped jsonb, post_mapped jsonb, vrs_version text,
+        error_message text, outcome text, hgvs text, is_malformed boolean
     ) ON COMMIT DROP
+"""
+
+#: Records of one variant that are alike count as one.
+_DROP_TWINS = """
+    DELETE FROM mapper_result AS result USING mapper_result AS twin
+     WHERE twin.variant_id = result.variant_id AND twin.ctid < result.ctid
+       AND twin IS NOT DISTINCT FROM result
+"""
+
+#: Of records that differ nobody knows which is right.
+_DISCARD_CONTRADICTIONS = """
+    UPDATE mapper_result
+       SET (pre_mapped, post_mapped, vrs_version, error_message, outcome, hgvs, is_malformed)
+           = ROW(NULL, NULL, NULL, 'There are several, and they differ.', NULL, NULL, true)
+     WHERE variant_id IN (SELECT variant_id FROM mapper_result GROUP BY 1 HAVING count(*) > 1)
 """
 
 _RETIRE_OLD_MAPPING = """
@@ -40,17 +56,17 @@ _INSERT_MAPPING = """
     INSERT INTO mapped_variants
            (variant_id, pre_mapped, post_mapped, vrs_version, error_message, modification_date,
             mapped_date, mapping_api_version, current)
-    SELECT variant.id, result.pre_mapped, result.post_mapped, result.vrs_version,
-           result.error_message, CURRENT_DATE, :mapped_date, :mapper_version, true
-      FROM mapper_result AS result JOIN variants AS variant ON variant.urn = result.variant_urn
+    SELECT variant_id, pre_mapped, post_mapped, vrs_version, error_message, CURRENT_DATE,
+           :mapped_date, :mapper_version, true
+      FROM mapper_result
 """
 
 _VARIANTS_WITH_RESULT = """
-    SELECT variant.id, result.variant_urn IS NOT NULL AS returned,
+    SELECT variant.id, result.variant_id IS NOT NULL AS returned,
            result.pre_mapped IS NOT NULL AND result.post_mapped IS NOT NULL AS mapped,
-           result.error_message, result.outcome, result.hgvs
+           result.error_message, result.outcome, result.hgvs, result.is_malformed
       FROM variants AS variant LEFT JOIN mapper_result AS result
-        ON result.variant_urn = variant.urn
+        ON result.variant_id = variant.id
      WHERE variant.scoreset_id = :score_set_id
 """
 
@@ -64,36 +80,40 @@ def map_variants_for_score_set(
 ) -> None:
     """Ask the mapper for the whole score set, and keep its answer as the current mapping.
 
-    The mapper reads the variants back from MaveDB, so they are committed before. A failed call
-    leaves the previous mapping current.
+    The mapper reads the variants back from MaveDB, so they are committed before. It answers by the
+    URNs that they had then: meanwhile a publication may have renamed them, or a new upload may have
+    given the same URNs to others. A failed call leaves the previous mapping current.
     """
     with step.writing() as connection:
         score_sets.mapping_began(connection, score_set_id, updater_id)
+    with step.asking(Service.VRS_MAPPER):
+        _map(step, score_set_id)
+
+
+def _map(step: Step, score_set_id: int) -> None:
     with step.reading() as connection:
-        urn, variant_count = connection.execute(
-            text(
-                """
-                SELECT urn, (SELECT count(*) FROM variants WHERE scoreset_id = scoresets.id)
-                  FROM scoresets WHERE id = :id
-                """
-            ),
-            {"id": score_set_id},
-        ).one()
-    step.progress(10, 100, f"Waiting for the mapper to map {variant_count:,} variants")
+        urn: str = connection.execute(
+            text("SELECT urn FROM scoresets WHERE id = :id"), {"id": score_set_id}
+        ).scalar_one()
+        asked = connection.execute(
+            text("SELECT urn, id FROM variants WHERE scoreset_id = :id"), {"id": score_set_id}
+        )
+        id_of: dict[str, int] = {row.urn: row.id for row in asked}
+    step.progress(10, 100, f"Waiting for the mapper to map {len(id_of):,} variants")
     config = settings()
     with (
         map_score_set(
             config.dcd_mapping_url,
             urn,
-            variant_count,
+            len(id_of),
             connect_timeout=config.mapper_connect_timeout_seconds,
             base_timeout=config.mapper_base_timeout_seconds,
             timeout_per_variant=config.mapper_timeout_seconds_per_variant,
         ) as result,
         step.finishing() as finish,
     ):
-        version = _copy_result(finish.connection, result)
-        _refuse_unusable_result(finish.connection, score_set_id)
+        _refuse_replaced_variants(finish.connection, score_set_id, id_of)
+        version = _copy_result(finish.connection, result, id_of)
         finish.connection.execute(text(_RETIRE_OLD_MAPPING), {"score_set_id": score_set_id})
         finish.connection.execute(
             text(_INSERT_MAPPING),
@@ -101,11 +121,13 @@ def map_variants_for_score_set(
         )
         _write_references(finish.connection, score_set_id, result)
         finish.account(
-            AnnotationType.VRS_MAPPING, version, _statuses(finish.connection, score_set_id)
+            AnnotationType.VRS_MAPPING,
+            version,
+            _statuses(finish.connection, score_set_id, result.nameless_count),
         )
         counts = finish.data[AnnotationType.VRS_MAPPING]
         if counts["success"]:
-            complete = counts["success"] == variant_count
+            complete = counts["success"] == len(id_of)
             score_sets.mapping_succeeded(finish.connection, score_set_id, complete=complete)
         else:
             finish.failure = StepError(
@@ -113,60 +135,57 @@ def map_variants_for_score_set(
             )
 
 
-def _copy_result(connection: Connection, result: MappingResult) -> str | None:
-    """Bring the mapper's answer to the database. Returns its VRS version."""
+def _refuse_replaced_variants(
+    connection: Connection, score_set_id: int, id_of: Mapping[str, int]
+) -> None:
+    """Refuse an answer about variants that are gone: others have their URNs now."""
+    now = connection.execute(
+        text("SELECT id FROM variants WHERE scoreset_id = :id"), {"id": score_set_id}
+    ).scalars()
+    if set(now) != set(id_of.values()):
+        raise StepError(
+            "The score set's variants were replaced while the mapper was at work on the old ones",
+            FailureCategory.SCHEDULING_ERROR,
+        )
+
+
+def _copy_result(
+    connection: Connection, result: MappingResult, id_of: Mapping[str, int]
+) -> str | None:
+    """Bring the mapper's answer to the database, one row a variant. Returns its VRS version.
+
+    What it says of variants that it was not asked about is nobody's.
+    """
     connection.execute(text(_CREATE_RESULT))
-    copy_rows(connection, "mapper_result", (_result_row(score) for score in result.scores()))
+    copy_rows(
+        connection,
+        "mapper_result",
+        (
+            (id_of[score.variant_urn], *_result_row(score))
+            for score in result.scores()
+            if score.variant_urn in id_of
+        ),
+    )
     connection.execute(text("ANALYZE mapper_result"))
+    for statement in (_DROP_TWINS, _DISCARD_CONTRADICTIONS, _DROP_TWINS):
+        connection.execute(text(statement))
     version: str | None = connection.execute(
         text("SELECT max(vrs_version) FROM mapper_result")
     ).scalar_one()
     return version
 
 
-def _result_row(score: MappedScore) -> tuple[str | None, ...]:
+def _result_row(score: MappedScore) -> tuple[str | bool | None, ...]:
     hgvs = expression(score.post_mapped)
     return (
-        score.variant_urn,
         json_text(score.pre_mapped) if score.pre_mapped else None,
         json_text(score.post_mapped) if score.post_mapped else None,
         score.vrs_version,
         storable(score.error_message) if score.error_message else None,
         score.outcome,
         None if isinstance(hgvs, Reason) else hgvs,
+        score.is_malformed,
     )
-
-
-def _refuse_unusable_result(connection: Connection, score_set_id: int) -> None:
-    """Refuse an answer that repeats a variant, or names one that is no longer the score set's."""
-    repeated = connection.execute(
-        text("SELECT variant_urn FROM mapper_result GROUP BY 1 HAVING count(*) > 1 LIMIT 1")
-    ).scalar_one_or_none()
-    if repeated is not None:
-        raise StepError(
-            f"The mapper's answer holds the variant {repeated} more than once: report it to the"
-            " mapper's maintainers",
-            FailureCategory.DATA_ERROR,
-        )
-    unknown = connection.execute(
-        text(
-            """
-            SELECT count(*) AS variants, min(result.variant_urn) AS example
-              FROM mapper_result AS result
-             WHERE NOT EXISTS (SELECT FROM variants AS variant
-                                WHERE variant.urn = result.variant_urn
-                                  AND variant.scoreset_id = :score_set_id)
-            """
-        ),
-        {"score_set_id": score_set_id},
-    ).one()
-    if unknown.variants:
-        raise StepError(
-            f"The mapper's answer names {unknown.variants:,} variants that the score set does not"
-            f" have, such as {unknown.example}: its variants were replaced while they were mapped."
-            " Map the score set again",
-            FailureCategory.DATA_ERROR,
-        )
 
 
 def _write_references(connection: Connection, score_set_id: int, result: MappingResult) -> None:
@@ -199,14 +218,17 @@ def _write_references(connection: Connection, score_set_id: int, result: Mapping
             )
 
 
-def _statuses(connection: Connection, score_set_id: int) -> Iterator[Status]:
+def _statuses(connection: Connection, score_set_id: int, nameless_count: int) -> Iterator[Status]:
     rows = connection.execute(text(_VARIANTS_WITH_RESULT), {"score_set_id": score_set_id}).all()
-    return (_status(row) for row in rows)
+    return (_status(row, nameless_count) for row in rows)
 
 
-def _status(row: Any) -> Status:
+def _status(row: Any, nameless_count: int) -> Status:
     if not row.returned:
-        return Status(row.id, Reason.NOT_RETURNED_BY_MAPPER)
+        nameless = f"{nameless_count:,} of its records name no variant." if nameless_count else None
+        return Status(row.id, Reason.NOT_RETURNED_BY_MAPPER, nameless)
+    if row.is_malformed:
+        return Status(row.id, Reason.MALFORMED_RECORD, row.error_message)
     data = {"mapped_assay_level_hgvs": row.hgvs}
     if row.mapped:
         return Status(row.id, data=data)

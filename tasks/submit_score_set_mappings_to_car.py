@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
@@ -59,23 +60,25 @@ def submit_score_set_mappings_to_car(
     with step.reading() as connection:
         candidates = list(_candidates(connection, step.scope))
     distinct = sorted({c.hgvs for c in candidates if not isinstance(c.hgvs, Reason)})
-    step.progress(0, len(distinct), f"Registering {len(distinct):,} distinct HGVS at ClinGen")
-    outcomes = clingen.register(
-        endpoint,
-        account,
-        distinct,
-        batch_size=config.car_submission_batch_size,
-        connect_timeout=config.clingen_connect_timeout_seconds,
-        read_timeout=config.clingen_read_timeout_seconds,
-        on_batch=lambda done: step.progress(
-            done, len(distinct), f"Registered {done:,} of {len(distinct):,} HGVS at ClinGen"
-        ),
-    )
+    with step.asking(Service.CLINGEN_ALLELE_REGISTRY):
+        step.progress(0, len(distinct), f"Registering {len(distinct):,} distinct HGVS at ClinGen")
+        outcomes = clingen.register(
+            endpoint,
+            account,
+            distinct,
+            batch_size=config.car_submission_batch_size,
+            connect_timeout=config.clingen_connect_timeout_seconds,
+            read_timeout=config.clingen_read_timeout_seconds,
+            on_batch=lambda done: step.progress(
+                done, len(distinct), f"Registered {done:,} of {len(distinct):,} HGVS at ClinGen"
+            ),
+        )
     with step.finishing() as finish:
         asked = [
             (c.mapped_variant_id, _allele_id(outcomes[c.hgvs]))
             for c in candidates
             if not isinstance(c.hgvs, Reason)
+            and not isinstance(outcomes[c.hgvs], clingen.Unreadable)
         ]
         finish.connection.execute(
             text(_WRITE_ALLELE_IDS),
@@ -125,3 +128,5 @@ def _status(candidate: Candidate, outcomes: Mapping[str, clingen.Outcome]) -> St
             return Status(candidate.variant_id, data={"clingen_allele_id": allele_id})
         case clingen.Rejected(message=rejection):
             return Status(candidate.variant_id, Reason.REJECTED_BY_CLINGEN, rejection)
+        case clingen.Unreadable(message=said):
+            return Status(candidate.variant_id, Reason.MALFORMED_RECORD, said)

@@ -11,8 +11,8 @@ from sqlalchemy import Row, text
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import ConfigurationError, ServiceError
-from mavedb_audit.failures import RETRYABLE
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
@@ -35,7 +35,7 @@ _BATCH = """
      ORDER BY variant.id
 """
 
-#: So many batches that fail one after another for the service's sake: it is down.
+#: So many batches that fail one after another: the hub is down, or takes nothing of ours.
 _MOST_FAILURES_IN_A_ROW = 3
 #: The longest Retry-After that is obeyed between two batches.
 _LONGEST_WAIT_SECONDS = 60.0
@@ -64,13 +64,16 @@ def submit_score_set_mappings_to_ldh(
     counts: Counter[str] = Counter()
     failure: ServiceError | None = None
     taken, failures_in_a_row = False, 0
-    with ldh.connection(
-        config.genboree_url,
-        tenant,
-        account,
-        connect_timeout=config.clingen_connect_timeout_seconds,
-        read_timeout=config.clingen_read_timeout_seconds,
-    ) as hub:
+    with (
+        step.asking(Service.LINKED_DATA_HUB),
+        ldh.connection(
+            config.genboree_url,
+            tenant,
+            account,
+            connect_timeout=config.clingen_connect_timeout_seconds,
+            read_timeout=config.clingen_read_timeout_seconds,
+        ) as hub,
+    ):
         for start in range(0, len(variant_ids), ldh.BATCH_SIZE):
             step.progress(start, len(variant_ids), "Sending variants to ClinGen's Linked Data Hub")
             batch = _read_batch(
@@ -92,8 +95,7 @@ def submit_score_set_mappings_to_ldh(
                 case ldh.Queued():
                     taken, failures_in_a_row = True, 0
                 case ldh.BatchFailed(error=failure):
-                    is_down = failure.category in RETRYABLE
-                    failures_in_a_row = failures_in_a_row + 1 if is_down else 0
+                    failures_in_a_row += 1
                     if failures_in_a_row == _MOST_FAILURES_IN_A_ROW:
                         raise failure
                     time.sleep(min(failure.retry_after_seconds or 0, _LONGEST_WAIT_SECONDS))

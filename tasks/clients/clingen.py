@@ -20,9 +20,10 @@ from tasks.clients.clingen_answers import (
     describe,
     error_type_of,
     json_of,
+    lines_of,
     refusal,
 )
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 _ACCOUNT_IN_URL = re.compile(r"\b(gbLogin|gbTime|gbToken)=[^&\s\"'<>]*")
 
@@ -49,7 +50,14 @@ class Rejected:
     message: str
 
 
-Outcome = Registered | Rejected
+@dataclass(frozen=True)
+class Unreadable:
+    """The registry answered, but in no way that says anything of this HGVS."""
+
+    message: str
+
+
+Outcome = Registered | Rejected | Unreadable
 
 
 def signed(url: str, account: Account, now: int) -> str:
@@ -90,7 +98,7 @@ def register(
             waiting.append(expression)
     url = _url(endpoint)
     timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
-    with httpx.Client(timeout=timeout, headers={"User-Agent": USER_AGENT}) as client:
+    with Client(SERVICE, timeout=timeout) as client:
         while waiting:
             batch = waiting[:batch_size]
             elements = _put(client, url, account, batch)
@@ -103,7 +111,7 @@ def register(
                     )
                 batch_size = (len(batch) + 1) // 2
                 continue
-            outcomes.update(zip(batch, map(_outcome, elements), strict=True))
+            outcomes |= _outcomes(batch, elements)
             del waiting[: len(batch)]
             on_batch(len(outcomes))
     return outcomes
@@ -111,7 +119,7 @@ def register(
 
 def _put(
     client: httpx.Client, url: str, account: Account, batch: Sequence[str]
-) -> list[dict[str, Any]] | None:
+) -> list[Any] | None:
     """One element for each HGVS of the batch, in its order; None: the batch is too large."""
     try:
         response = client.put(
@@ -119,7 +127,7 @@ def _put(
             content="\n".join(batch).encode(),
             headers={"Content-Type": "text/plain; charset=utf-8"},
         )
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise transport_error(SERVICE, error) from error
     answer = json_of(response)
     error_type = error_type_of(answer)
@@ -128,10 +136,10 @@ def _put(
     if error_type:
         raise _refusal(response, answer)
     _raise_for_status(response)
-    if not isinstance(answer, list) or not all(isinstance(element, dict) for element in answer):
+    if not isinstance(answer, list) or not any(isinstance(element, dict) for element in answer):
         raise _unusable(f"answered something else than JSON alleles: {excerpt(response.text)}")
     if len(answer) != len(batch):
-        last = describe(answer[-1]) if answer and "errorType" in answer[-1] else ""
+        last = describe(answer[-1]) if error_type_of(answer[-1]) else ""
         raise _unusable(
             f"sent {len(answer)} answers for {len(batch)} HGVS, so none of them can be told apart."
             f" {last}".rstrip()
@@ -139,16 +147,31 @@ def _put(
     return answer
 
 
-def _outcome(element: dict[str, Any]) -> Outcome:
-    """What one element of an answer says.
+def _outcomes(batch: Sequence[str], elements: Sequence[Any]) -> dict[str, Outcome]:
+    """What an answer says of each HGVS of its batch.
 
-    Nothing but its position ties it to its HGVS: the registry rewrites HGVS before it answers.
+    Position ties an element to its HGVS, since the registry rewrites HGVS before it answers. But
+    where one is written as another HGVS of the batch, which has another answer, the order is not
+    the batch's: then an HGVS has the answer that names it, or none.
     """
-    if "errorType" in element:
+    answers = {hgvs: _outcome(element) for hgvs, element in zip(batch, elements, strict=True)}
+    naming: dict[str, set[Outcome]] = {hgvs: set() for hgvs in batch}
+    for element in elements:
+        for hgvs in naming.keys() & lines_of(element):
+            naming[hgvs].add(_outcome(element))
+    if all(named <= {answers[hgvs]} for hgvs, named in naming.items()):
+        return answers
+    lost = Unreadable("The answers came in another order than the HGVS, and none names this one.")
+    return {hgvs: named.pop() if len(named) == 1 else lost for hgvs, named in naming.items()}
+
+
+def _outcome(element: Any) -> Outcome:
+    """What one element of an answer says."""
+    if error_type_of(element):
         return Rejected(describe(element))
-    allele_id = allele_id_of(current_uri_of(element))
+    allele_id = allele_id_of(current_uri_of(element)) if isinstance(element, dict) else None
     if allele_id is None:
-        return Rejected(f"The registry answered without an allele id: {excerpt(str(element))}")
+        return Unreadable(f"It has no allele id: {excerpt(str(element))}")
     return Registered(allele_id)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
@@ -20,10 +20,15 @@ from tasks.clients.clingen_answers import (
     json_of,
     refusal,
 )
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.clingen_documents import Document
+from tasks.clients.http import AsyncClient, excerpt, raise_for_status, transport_error
 
 T = TypeVar("T")
 
+#: So many look-ups of single ids that fail in a row, and no more are made.
+_FAILURES_IN_A_ROW = 5
+#: So many batches that the registry takes in no part, and nothing is divided any further.
+_REFUSALS_LOOKED_INTO = 30
 #: A longer Retry-After is left to whoever tries the whole step again.
 _LONGEST_WAIT_SECONDS = 60.0
 
@@ -94,10 +99,8 @@ def fetch(
         raise ConfigurationError(f"CLINGEN_ALLELE_REGISTRY_URL is not a URL: {error}") from None
 
     async def ask() -> dict[str, Answer]:
-        async with httpx.AsyncClient(
-            timeout=httpx.Timeout(read_timeout, connect=connect_timeout),
-            headers={"User-Agent": USER_AGENT},
-        ) as client:
+        timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
+        async with AsyncClient(SERVICE, timeout=timeout) as client:
             registry = _Registry(client, base, asyncio.Semaphore(concurrency), retry_delays)
             return await _fetch(registry, sorted(set(allele_ids)), batch_size)
 
@@ -107,7 +110,7 @@ def fetch(
 def parse(body: Any) -> Allele | LookupFailed:
     """The allele that the registry describes, in whichever of its older and newer shapes."""
     try:
-        return _Body.model_validate(body).allele()
+        return _facts(Document.model_validate(body))
     except ValidationError as error:
         wrong = error.errors()[0]
         place = ".".join(map(str, wrong["loc"])) or "the answer"
@@ -128,33 +131,55 @@ class _RefusedBatchError(Exception):
     """The registry takes no request of this size, or not with one of its ids."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Registry:
+    """`left_alone` is set once single ids are not asked for any more."""
+
     client: httpx.AsyncClient
     url: httpx.URL
     limit: asyncio.Semaphore
     retry_delays: Sequence[float]
+    refusals: int = 0
+    failures_in_a_row: int = 0
+    left_alone: LookupFailed | None = None
 
     async def batch(self, ids: Sequence[str]) -> dict[str, Answer | _Moved]:
         """Answers by id. Raises ServiceError when the registry does not answer."""
         try:
             elements = await self._post(ids)
-        except _RefusedBatchError:
+        except _RefusedBatchError as refused:
+            self.refusals += 1
+            if self.refusals > _REFUSALS_LOOKED_INTO:
+                raise ServiceError(SERVICE, str(refused), FailureCategory.DATA_ERROR) from None
             if len(ids) == 1:
                 return {ids[0]: await self.one(ids[0])}
             half = len(ids) // 2
             return await self.batch(ids[:half]) | await self.batch(ids[half:])
         answers = _by_id(ids, elements)
+        if not answers and len(ids) > 1:
+            raise _unusable(f"none of {len(ids)} ids has an answer in {excerpt(str(elements))}")
         for alone in set(ids) - answers.keys():
             answers[alone] = await self.one(alone)
         return answers
 
     async def one(self, allele_id: str) -> Answer | _Moved:
+        if self.left_alone is not None:
+            return self.left_alone
         try:
             answer = await self._send("GET", f"/allele/{allele_id}")
         except ServiceError as error:
-            return LookupFailed(error.category, str(error))
+            failed = LookupFailed(error.category, str(error))
+            self.failures_in_a_row += 1
+            if self.failures_in_a_row >= _FAILURES_IN_A_ROW:
+                self.left_alone = failed
+            return failed
+        self.failures_in_a_row = 0
         match error_type_of(answer):
+            case None if _number(_own_id(answer)) not in (None, _number(allele_id)):
+                return LookupFailed(
+                    FailureCategory.DATA_ERROR,
+                    f"{SERVICE}: asked about {allele_id}, it describes {_own_id(answer)}.",
+                )
             case None:
                 return _read(answer)
             case "NotFound":
@@ -165,7 +190,7 @@ class _Registry:
     async def _post(self, ids: Sequence[str]) -> list[Any]:
         answer = await self._send("POST", "/alleles?file=id", "\n".join(ids))
         if error_type_of(answer):
-            raise _RefusedBatchError
+            raise _RefusedBatchError(describe(answer))
         if not isinstance(answer, list):
             raise _unusable(excerpt(str(answer)))
         return answer
@@ -188,7 +213,7 @@ class _Registry:
     async def _once(self, method: str, path: str, content: str | None) -> Any:
         try:
             response = await self.client.request(method, f"{self.url}{path}", content=content)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise transport_error(SERVICE, error) from error
         answer = json_of(response)
         if error_type_of(answer):
@@ -303,79 +328,28 @@ def _unusable(text: str) -> ServiceError:
     )
 
 
-class _Uri(BaseModel):
-    id: str = Field(alias="@id")
-
-
-class _ClinVarAllele(BaseModel):
-    allele_id: int = Field(alias="alleleId")
-
-
-class _ExternalRecords(BaseModel):
-    clinvar_alleles: list[_ClinVarAllele] = Field(alias="ClinVarAlleles", default=[])
-
-
-class _GenomicAllele(BaseModel):
-    hgvs: list[str] = []
-    genome: str | None = Field(alias="referenceGenome", default=None)
-
-
-class _Hgvs(BaseModel):
-    hgvs: str | None = None
-
-
-class _ByRefSeq(BaseModel):
-    refseq: _Hgvs = Field(alias="RefSeq", default=_Hgvs())
-
-
-class _Mane(BaseModel):
-    nucleotide: _ByRefSeq = _ByRefSeq()
-    protein: _ByRefSeq = _ByRefSeq()
-
-
-class _TranscriptAllele(BaseModel):
-    id: str | None = Field(alias="@id", default=None)
-    hgvs: list[str] = []
-    protein_effect: _Hgvs = Field(alias="proteinEffect", default=_Hgvs())
-    mane: _Mane | None = Field(alias="MANE", default=None)
-
-
-class _AminoAcidAllele(BaseModel):
-    hgvs: list[str] = []
-    transcripts: list[_Uri] = Field(alias="matchingRegisteredTranscripts", default=[])
-
-
-class _Body(BaseModel):
-    """The part of the registry's document that is read."""
-
-    id: str = Field(alias="@id", pattern=r"(?:CA|PA)[0-9]+$")
-    external: _ExternalRecords = Field(alias="externalRecords", default=_ExternalRecords())
-    genomic: list[_GenomicAllele] = Field(alias="genomicAlleles", default=[])
-    transcripts: list[_TranscriptAllele] = Field(alias="transcriptAlleles", default=[])
-    amino_acid: list[_AminoAcidAllele] = Field(alias="aminoAcidAlleles", default=[])
-
-    def allele(self) -> Allele:
-        clinvar = self.external.clinvar_alleles
-        mane = [t.mane for t in self.transcripts if t.mane]
-        return Allele(
-            allele_id=self.id.rpartition("/")[2],
-            clinvar_allele_id=clinvar[0].allele_id if clinvar else None,
-            genomic_hgvs=_first(h for g in self.genomic if g.genome == "GRCh38" for h in g.hgvs),
-            transcripts=tuple(
-                Transcript(hgvs, _protein(t.protein_effect.hgvs))
-                for t in self.transcripts
-                for hgvs in t.hgvs
-                if ":c." in hgvs
-            ),
-            mane=_first(
-                Transcript(m.nucleotide.refseq.hgvs, _protein(m.protein.refseq.hgvs))
-                for m in mane
-                if m.nucleotide.refseq.hgvs
-            ),
-            protein_allele_ids=_ids(t.id for t in self.transcripts if t.mane),
-            protein_hgvs=_first(h for a in self.amino_acid for h in a.hgvs),
-            nucleotide_allele_ids=_ids(t.id for a in self.amino_acid for t in a.transcripts),
-        )
+def _facts(body: Document) -> Allele:
+    clinvar = body.external.clinvar_alleles
+    mane = [t.mane for t in body.transcripts if t.mane]
+    return Allele(
+        allele_id=body.id.rpartition("/")[2],
+        clinvar_allele_id=clinvar[0].allele_id if clinvar else None,
+        genomic_hgvs=_first(h for g in body.genomic if g.genome == "GRCh38" for h in g.hgvs),
+        transcripts=tuple(
+            Transcript(hgvs, _protein(t.protein_effect.hgvs))
+            for t in body.transcripts
+            for hgvs in t.hgvs
+            if ":c." in hgvs
+        ),
+        mane=_first(
+            Transcript(m.nucleotide.refseq.hgvs, _protein(m.protein.refseq.hgvs))
+            for m in mane
+            if m.nucleotide.refseq.hgvs
+        ),
+        protein_allele_ids=_ids(t.id for t in body.transcripts if t.mane),
+        protein_hgvs=_first(h for a in body.amino_acid for h in a.hgvs),
+        nucleotide_allele_ids=_ids(t.id for a in body.amino_acid for t in a.transcripts),
+    )
 
 
 def _first(values: Iterable[T]) -> T | None:

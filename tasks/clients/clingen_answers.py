@@ -1,7 +1,7 @@
 """What every answer of ClinGen's Allele Registry has in common: alleles' ids and errors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -34,8 +34,26 @@ def allele_id_of(uri: object) -> str | None:
 
 def current_uri_of(allele: Mapping[str, Any]) -> object:
     """The URI of an allele or, where it was merged into exactly one other, of that one."""
-    current = allele.get("activeUris") or []
-    return current[0] if len(current) == 1 else allele.get("@id")
+    current = allele.get("activeUris")
+    if isinstance(current, list) and len(current) == 1:
+        return current[0]
+    return allele.get("@id")
+
+
+def lines_of(element: Any) -> Iterator[str]:
+    """Every HGVS that an allele is written as, or the line that an error is about."""
+    if not isinstance(element, dict):
+        return
+    if isinstance(element.get("inputLine"), str):
+        yield element["inputLine"]
+    for kind in ("genomicAlleles", "transcriptAlleles", "aminoAcidAlleles"):
+        for allele in _listed(element.get(kind)):
+            if isinstance(allele, dict):
+                yield from (h for h in _listed(allele.get("hgvs")) if isinstance(h, str))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def json_of(response: httpx.Response) -> Any:
@@ -48,7 +66,8 @@ def json_of(response: httpx.Response) -> Any:
 
 def error_type_of(answer: Any) -> str | None:
     """The type of an answer that is an error, or of an element of an answer that is one."""
-    return answer.get("errorType") if isinstance(answer, dict) else None
+    error_type = answer.get("errorType") if isinstance(answer, dict) else None
+    return error_type if isinstance(error_type, str) else None
 
 
 def describe(error: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import httpx
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "ClinVar archive"
 
@@ -91,17 +91,18 @@ class Archive:
             httpx.URL(self.url)
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"CLINVAR_ARCHIVE_URL is not a URL: {error}") from None
-        # Compressing the gz file once more would save nothing. NCBI refuses nameless agents.
-        return httpx.Client(
+        # Compressing the gz file once more would save nothing.
+        return Client(
+            SERVICE,
             timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout),
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity"},
         )
 
 
 def _is_there(client: httpx.Client, url: str) -> bool:
     try:
         response = client.head(url)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise transport_error(SERVICE, error) from error
     if response.status_code == 404:
         return False
@@ -140,7 +141,7 @@ def _fetch(client: httpx.Client, url: str, file: BinaryIO, on_bytes: OnBytes) ->
                     file.write(piece)
                     on_bytes(file.tell(), total)
                 return True
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             resumptions += 1
             brought_something = file.tell() > begun_at
             if validator is None or not brought_something or resumptions > _RESUMPTIONS:

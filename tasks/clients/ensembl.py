@@ -13,7 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.http import AsyncClient, excerpt, raise_for_status, transport_error
 
 SERVICE = "Ensembl"
 
@@ -92,9 +92,10 @@ async def connected(base_url: str, manners: Manners) -> AsyncIterator[Server]:
         httpx.URL(base_url)
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"ENSEMBL_API_URL is not a URL: {error}") from None
-    async with httpx.AsyncClient(
+    async with AsyncClient(
+        SERVICE,
         base_url=base_url,
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        headers={"Accept": "application/json"},
         timeout=httpx.Timeout(manners.vep_timeout, connect=manners.connect_timeout),
     ) as client:
         # One request at a time, so often: a bucket of a second's worth would let twice as many
@@ -171,7 +172,7 @@ class Endpoint:
             response = await self.server.client.request(
                 self.method, self.path, json=body, timeout=timeout
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise transport_error(SERVICE, error) from error
         self._heed(response)
         try:

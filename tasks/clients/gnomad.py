@@ -7,7 +7,7 @@ SQLAlchemy reaches will do.
 import math
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,17 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.metrics import count_request
 
 SERVICE = "gnomAD"
 
 _CAID = re.compile(r"CA[0-9]+")
 _DATA_VERSION = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _CONTIG = re.compile(r"(?:chr)?([0-9A-Z]{1,2})")
+#: Digits that a count has at most: the database's integers hold them all.
+_LONGEST_COUNT = 9
+#: An index of PostgreSQL's takes no text that is much longer.
+_LONGEST_IDENTIFIER = 2_000
 _TWO_ALLELES = re.compile(r"\[\s*([AGTC]+)\s*,\s*([AGTC]+)\s*\]")
 
 _COLUMNS = (
@@ -164,7 +169,8 @@ def fetch(
     answers: list[Answer] = []
     for start in range(0, len(ids), chunk):
         part = ids[start : start + chunk]
-        answers.extend(map(_parse, _run(engine, query(table, part), timeout)))
+        rows = _run(engine, query(table, part), timeout)
+        answers.extend(_answers(rows, frozenset(part)))
         on_chunk(start + len(part))
     return answers
 
@@ -224,6 +230,7 @@ def _run(engine: Engine, query: str, timeout: float) -> list[dict[str, Any]]:
     megabyte, into the message of every error.
     """
     driver_error = engine.dialect.loaded_dbapi.Error
+    outcome = "failed"
     try:
         connection = engine.raw_connection()
         try:
@@ -231,11 +238,15 @@ def _run(engine: Engine, query: str, timeout: float) -> list[dict[str, Any]]:
             with _deadline(connection.dbapi_connection, cursor, driver_error, timeout):
                 cursor.execute(query)
                 names = [column[0] for column in cursor.description]
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                outcome = "answered"
+                return rows
         finally:
             connection.close()
     except driver_error as error:
         raise _failure(error) from error
+    finally:
+        count_request(SERVICE, outcome)
 
 
 @contextmanager
@@ -285,13 +296,18 @@ def _failure(error: Exception) -> ServiceError:
     return ServiceError(SERVICE, f"the query failed: {text[:1_000]} {hint}".rstrip(), category)
 
 
-def _parse(row: Mapping[str, Any]) -> Answer:
-    """One row; the query engine decides whether numbers arrive as numbers or as text."""
-    caid = unpadded(str(row["caid"]))
-    try:
-        return _record(caid, row)
-    except ValueError as error:
-        return Malformed(caid, str(error))
+def _answers(rows: Iterable[Mapping[str, Any]], asked: Collection[str]) -> Iterator[Answer]:
+    """What the rows say; the query engine decides whether numbers arrive as numbers or as text.
+
+    A row of an id that nobody asked for is nobody's.
+    """
+    for row in rows:
+        caid = str(row["caid"]).strip()
+        if caid in asked:
+            try:
+                yield _record(caid, row)
+            except ValueError as error:
+                yield Malformed(caid, str(error))
 
 
 def _record(caid: str, row: Mapping[str, Any]) -> GnomadRecord:
@@ -302,9 +318,12 @@ def _record(caid: str, row: Mapping[str, Any]) -> GnomadRecord:
     allele_number = _count(row, "joint.freq.all.an")
     if allele_count > allele_number:
         raise ValueError(f"joint.freq.all.ac {allele_count} exceeds joint.freq.all.an")
+    identifier = f"{contig}-{position}-{reference}-{alternate}"
+    if len(identifier) > _LONGEST_IDENTIFIER:
+        raise ValueError(f"alleles are too long: {identifier[:50]}…")
     return GnomadRecord(
         caid=caid,
-        identifier=f"{contig}-{position}-{reference}-{alternate}",
+        identifier=identifier,
         allele_count=allele_count,
         allele_number=allele_number,
         allele_frequency=allele_count / allele_number if allele_number else 0.0,
@@ -321,8 +340,8 @@ def _match(pattern: re.Pattern[str], row: Mapping[str, Any], column: str) -> re.
 
 def _count(row: Mapping[str, Any], column: str) -> int:
     text = str(row[column]).strip()
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{column} is {row[column]!r}, not a count")
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_COUNT):
+        raise ValueError(f"{column} is {text}, not a count")
     return int(text)
 
 
@@ -333,4 +352,8 @@ def _optional_frequency(row: Mapping[str, Any], column: str) -> float | None:
         value = float(row[column])
     except (TypeError, ValueError):
         raise ValueError(f"{column} is {row[column]!r}, not a number") from None
-    return None if math.isnan(value) else value
+    if math.isnan(value):
+        return None
+    if not 0 <= value <= 1:
+        raise ValueError(f"{column} is {value}, not a frequency")
+    return value

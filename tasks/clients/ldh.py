@@ -20,7 +20,7 @@ import httpx
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
 from tasks.clients.clingen import Account
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "ClinGen Linked Data Hub"
 #: The most that the hub takes in one request.
@@ -127,11 +127,8 @@ def connection(
         url = httpx.URL(base_url.rstrip("/"))
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"GENBOREE_URL is not a URL: {error}") from None
-    with httpx.Client(
-        base_url=url,
-        timeout=httpx.Timeout(read_timeout, connect=connect_timeout),
-        headers={"User-Agent": USER_AGENT},
-    ) as client:
+    timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
+    with Client(SERVICE, base_url=url, timeout=timeout) as client:
         yield Hub(client, tenant, account)
 
 
@@ -234,13 +231,16 @@ def _message_ids(response: httpx.Response) -> tuple[str, ...]:
         )
     _raise_for_status(response)
     try:
-        return tuple(str(message_id) for message_id in response.json()["data"]["msgIds"])
+        message_ids = response.json()["data"]["msgIds"]
     except (ValueError, KeyError, TypeError):
+        message_ids = None
+    if not isinstance(message_ids, list) or not message_ids:
         raise ServiceError(
             SERVICE,
             f"answered something else than a receipt: {excerpt(response.text)}",
             FailureCategory.SERVICE_UNAVAILABLE,
-        ) from None
+        )
+    return tuple(map(str, message_ids))
 
 
 def _raise_for_status(response: httpx.Response) -> None:

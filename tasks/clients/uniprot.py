@@ -17,7 +17,7 @@ import httpx
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
-from tasks.clients.http import USER_AGENT, excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "UniProt"
 
@@ -129,10 +129,11 @@ def connection(
         url = httpx.URL(base_url.rstrip("/"))
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"UNIPROT_API_URL is not a URL: {error}") from None
-    with httpx.Client(
+    with Client(
+        SERVICE,
         base_url=url,
         timeout=httpx.Timeout(read_timeout, connect=connect_timeout),
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        headers={"Accept": "application/json"},
     ) as client:
         yield client
 
@@ -217,9 +218,9 @@ def _state(client: httpx.Client, job_id: str) -> Unfinished | Failed | None:
     if response.status_code == httpx.codes.NOT_FOUND:
         raise _JobGoneError
     content = _json(response)
-    status = content.get("jobStatus") if isinstance(content, dict) else None
+    status = str(content.get("jobStatus")) if isinstance(content, dict) else ""
     if status in _GIVEN_UP:
-        return _given_up(status, content.get("errors") or [])
+        return _given_up(status, content.get("errors"))
     raise_for_status(SERVICE, response)
     if status in _UNDERWAY:
         return Unfinished(job_id)
@@ -228,9 +229,10 @@ def _state(client: httpx.Client, job_id: str) -> Unfinished | Failed | None:
     raise _unusable(response)
 
 
-def _given_up(status: str, errors: list[Any]) -> Failed:
+def _given_up(status: str, errors: Any) -> Failed:
     """Without a list of errors, or with another than a limit, the cause is on UniProt's side."""
-    known = [error for error in errors if isinstance(error, dict)]
+    listed = errors if isinstance(errors, list) else []
+    known = [error for error in listed if isinstance(error, dict)]
     said = " ".join(str(error.get("message")) for error in known) or "It gave no reason."
     is_limit = any(error.get("code") == _LIMIT_EXCEEDED for error in known)
     category = (

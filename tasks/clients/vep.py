@@ -20,6 +20,7 @@ from tasks.clients.vep_answers import (
     LEFT_OUT,
     LEFT_OUT_RECODED,
     Consequence,
+    Malformed,
     NotAnswered,
     Outcome,
     Query,
@@ -81,7 +82,8 @@ async def _consequences(
     cleaned = {notation: "".join(notation.split()) for notation in notations}
     changing = sorted({clean for clean in cleaned.values() if not clean.endswith("=")})
     async with connected(base_url, manners) as server:
-        release = Endpoint(server, "GET", "/info/software", _INFO_TIMEOUT_SECONDS)
+        patience = min(_INFO_TIMEOUT_SECONDS, manners.vep_timeout)
+        release = Endpoint(server, "GET", "/info/software", patience)
         before = await release.ask(_read_release)
         vep = _Vep(server, on_progress)
         found = await vep.ask([query_of(notation) for notation in changing])
@@ -169,10 +171,10 @@ class _Vep:
 
     async def _recode(
         self, notations: Sequence[str]
-    ) -> dict[str, tuple[str, ...] | Refused | NotAnswered]:
+    ) -> dict[str, tuple[str, ...] | Malformed | Refused | NotAnswered]:
         """The places on chromosomes of each notation that the Variant Recoder can read."""
 
-        async def ask(part: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        async def ask(part: Sequence[str]) -> dict[str, tuple[str, ...] | Malformed]:
             self._report(
                 0, f"Asking the Variant Recoder about {len(notations):,} that VEP left out"
             )
@@ -182,7 +184,7 @@ class _Vep:
                 is_divisible=len(part) > 1,
             )
 
-        recoded: dict[str, tuple[str, ...] | Refused | NotAnswered] = {}
+        recoded: dict[str, tuple[str, ...] | Malformed | Refused | NotAnswered] = {}
         for batch in _batches(notations, RECODER_BATCH):
             answers = await _in_parts(batch, ask, self.recoder)
             recoded.update(answers)

@@ -157,16 +157,34 @@ def read_consequences(
     return answers
 
 
-def read_recoded(objects: Iterable[Any], asked: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """For each notation that the Variant Recoder can read its places on chromosomes (NC_…)."""
+def read_recoded(
+    objects: Iterable[Any], asked: Collection[str]
+) -> dict[str, tuple[str, ...] | Malformed]:
+    """For each notation that the Variant Recoder can read its places on chromosomes (NC_…).
+
+    One of which some place cannot be read is Malformed. So are, where there are alleles that belong
+    to no notation, those that are left out.
+    """
     places: dict[str, dict[str, None]] = {}
+    malformed: dict[str, Malformed] = {}
+    stray: str | None = None
     for content in objects:
+        if not isinstance(content, dict):
+            stray = stray or excerpt(str(content))
         for allele in _recoded_alleles(content):
-            notation, genomic = allele.get("input"), allele.get("hgvsg")
-            if isinstance(notation, str) and notation in asked and isinstance(genomic, list):
-                on_chromosomes = [g for g in genomic if isinstance(g, str) and g.startswith("NC_")]
+            notation, genomic = allele.get("input"), allele.get("hgvsg", [])
+            if not isinstance(notation, str) or notation not in asked:
+                stray = stray or excerpt(str(allele))
+            elif isinstance(genomic, list) and all(isinstance(g, str) for g in genomic):
+                on_chromosomes = [g for g in genomic if g.startswith("NC_")]
                 places.setdefault(notation, {}).update(dict.fromkeys(on_chromosomes))
-    return {notation: tuple(genomic) for notation, genomic in places.items() if genomic}
+            else:
+                malformed[notation] = Malformed(f"It was recoded as {excerpt(str(genomic))}")
+    found = {notation: tuple(genomic) for notation, genomic in places.items() if genomic}
+    if stray is not None:
+        unknown = Malformed(f"The Variant Recoder gave an allele of no notation asked: {stray}")
+        malformed |= dict.fromkeys(set(asked) - found.keys() - malformed.keys(), unknown)
+    return found | malformed
 
 
 def combine(parts: Sequence[Outcome], recoded_as: tuple[str, ...]) -> Outcome:

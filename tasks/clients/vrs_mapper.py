@@ -20,7 +20,7 @@ import ijson
 
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import FailureCategory
-from tasks.clients.http import excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "VRS mapper"
 
@@ -29,6 +29,14 @@ NO_RESULTS = "Mapping results were not returned from VRS mapping service."
 NO_REFERENCES = "Reference metadata missing from mapping results."
 
 _LONGEST_CALL_SECONDS = 22 * 3600.0
+#: What a mapped score holds beside mavedb_id, as far as it is read; each may be missing.
+_FIELDS = {
+    "pre_mapped": dict,
+    "post_mapped": dict,
+    "vrs_version": str,
+    "error_message": str,
+    "outcome": str,
+}
 _LAYERS = {"g": "genomic", "p": "protein", "c": "cdna"}
 
 # A proxy or firewall forgets a connection that is silent for hours.
@@ -41,7 +49,10 @@ _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
 
 @dataclass(frozen=True)
 class MappedScore:
-    """What the mapper says of one variant. `outcome` is given by mappers of 2026 only."""
+    """What the mapper says of one variant. `outcome` is given by mappers of 2026 only.
+
+    Where its record is no such thing, `is_malformed` is set and `error_message` shows it.
+    """
 
     variant_urn: str
     pre_mapped: dict[str, Any] | None
@@ -49,6 +60,7 @@ class MappedScore:
     vrs_version: str | None
     error_message: str | None
     outcome: str | None
+    is_malformed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,26 +78,24 @@ class TargetReference:
 
 @dataclass(frozen=True)
 class MappingResult:
-    """A complete answer. `scores()` reads from a file that closes with the context manager."""
+    """A complete answer. `scores()` reads from a file that closes with the context manager.
+
+    `score_count` records name a variant, `nameless_count` do not and are left out.
+    """
 
     mapped_date: date
     mapper_version: str
     references: tuple[TargetReference, ...]
     score_count: int
+    nameless_count: int
     _body: IO[bytes] = field(repr=False)
 
     def scores(self) -> Iterator[MappedScore]:
         """The mapped scores in the mapper's order, one at a time; may be iterated again."""
         self._body.seek(0)
         for record in ijson.items(self._body, "mapped_scores.item", use_float=True):
-            yield MappedScore(
-                variant_urn=record["mavedb_id"],
-                pre_mapped=record.get("pre_mapped") or None,
-                post_mapped=record.get("post_mapped") or None,
-                vrs_version=record.get("vrs_version"),
-                error_message=record.get("error_message"),
-                outcome=record.get("outcome"),
-            )
+            if isinstance(record, dict) and isinstance(record.get("mavedb_id"), str):
+                yield _score(record)
 
 
 @contextmanager
@@ -110,13 +120,29 @@ def map_score_set(
         yield _read(body)
 
 
+def _score(record: Mapping[str, Any]) -> MappedScore:
+    urn = record["mavedb_id"]
+    for name, kind in _FIELDS.items():
+        if not isinstance(record.get(name) or None, kind | None):
+            shown = f"Its {name} is {excerpt(str(record[name]))}"
+            return MappedScore(urn, None, None, None, shown, None, is_malformed=True)
+    return MappedScore(
+        variant_urn=urn,
+        pre_mapped=record.get("pre_mapped") or None,
+        post_mapped=record.get("post_mapped") or None,
+        vrs_version=record.get("vrs_version"),
+        error_message=record.get("error_message"),
+        outcome=record.get("outcome"),
+    )
+
+
 def _download(url: str, body: IO[bytes], *, budget: float, connect_timeout: float) -> None:
     began = time.monotonic()
     timeout = httpx.Timeout(budget, connect=connect_timeout)
     transport = httpx.HTTPTransport(socket_options=_KEEPALIVE)
     try:
         with (
-            httpx.Client(transport=transport, timeout=timeout) as client,
+            Client(SERVICE, transport=transport, timeout=timeout) as client,
             client.stream("POST", url) as response,
         ):
             if not response.is_success:
@@ -197,20 +223,24 @@ def _read(body: IO[bytes]) -> MappingResult:
     if not score_count:
         message = head.get("error_message")
         raise StepError(
-            _unquoted(message) if message else NO_RESULTS, FailureCategory.VRS_MAPPING_FAILED
+            _unquoted(str(message)) if message else NO_RESULTS, FailureCategory.VRS_MAPPING_FAILED
         )
-    if named_count != score_count:
+    if not named_count:
         raise ServiceError(
             SERVICE,
-            f"{score_count - named_count} of {score_count} mapped scores carry no mavedb_id: this "
+            f"none of {score_count} mapped scores carries a mavedb_id: this "
             "is the format of an older or another mapper. DCD_MAPPING_URL must point to "
             "dcd_mapping2 of version 2024.1 or newer.",
             FailureCategory.DATA_ERROR,
         )
-    references = tuple(_references(head))
+    try:
+        references, version = tuple(_references(head)), _version(head)
+    except (AttributeError, TypeError) as error:
+        raise _unreadable(f"what it says of its targets has another shape ({error})") from error
     if not references:
         raise StepError(NO_REFERENCES, FailureCategory.VRS_MAPPING_FAILED)
-    return MappingResult(_mapped_date(head), _version(head), references, score_count, body)
+    nameless_count = score_count - named_count
+    return MappingResult(_mapped_date(head), version, references, named_count, nameless_count, body)
 
 
 def _head(body: IO[bytes]) -> tuple[dict[str, Any], int, int]:
@@ -234,8 +264,9 @@ def _head(body: IO[bytes]) -> tuple[dict[str, Any], int, int]:
         for prefix, event, value in ijson.parse(body, use_float=True):
             if prefix.startswith(("mapped_scores", "metadata")):
                 if prefix == "mapped_scores.item":
-                    score_count += event == "start_map"
-                    named_count += event == "map_key" and value == "mavedb_id"
+                    score_count += event not in ("map_key", "end_map", "end_array")
+                elif prefix == "mapped_scores.item.mavedb_id":
+                    named_count += event == "string"
             else:
                 builder.event(event, value)
     except ijson.JSONError as error:

@@ -1,16 +1,14 @@
 """The Allele Registry's client against the simulated registry, over HTTP, in good and bad times."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from sqlalchemy import create_engine
 
 from deployments.local.simulators import gnomad as gnomad_table
@@ -19,6 +17,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients.clingen import Account, Outcome, Registered, Rejected, register, signed
 from tasks.clients.gnomad import GnomadRecord, fetch
+from tests.support_servers import Simulator, served
 
 ACCOUNT = Account("curator", "hunter2-secret")
 LIMIT = 100
@@ -67,20 +66,11 @@ MIXED: dict[str, Outcome] = {
 }
 
 
-@dataclass
-class Registry:
+@dataclass(frozen=True)
+class Registry(Simulator):
     """A simulated registry; `told` is what it told of registrations."""
 
-    url: str
-    told: list[tuple[str, str]] = field(default_factory=list)
-
-    def fail(self, kind: str, **more: Any) -> None:
-        fault = {"kind": kind, **more}
-        httpx.post(f"{self.url}/simulator/faults", json=fault).raise_for_status()
-
-    def puts(self) -> int:
-        logged = httpx.get(f"{self.url}/simulator/requests").json()
-        return sum(request["method"] == "PUT" for request in logged)
+    told: list[tuple[str, str]]
 
     def register(
         self, hgvs: Sequence[str], account: Account = ACCOUNT, **options: Any
@@ -96,33 +86,18 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Registry]:
-    running = Registry("")
+    told: list[tuple[str, str]] = []
     app = create_app(
-        ACCOUNT.name,
-        ACCOUNT.password,
-        SEEDS,
-        max_records=LIMIT,
-        on_register=lambda pairs: running.told.extend(pairs),
+        ACCOUNT.name, ACCOUNT.password, SEEDS, max_records=LIMIT, on_register=told.extend
     )
-    uvicorn_server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-    thread = threading.Thread(target=uvicorn_server.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not uvicorn_server.started:
-        assert thread.is_alive(), "the simulated registry died at its start"
-        assert time.monotonic() < deadline, "the simulated registry does not start"
-        time.sleep(0.01)
-    running.url = f"http://127.0.0.1:{uvicorn_server.servers[0].sockets[0].getsockname()[1]}"
-    yield running
-    uvicorn_server.should_exit = True
-    thread.join(timeout=20)
+    with served(app) as simulator:
+        yield Registry(simulator.url, simulator.http, told)
 
 
 @pytest.fixture
 def registry(server: Registry) -> Iterator[Registry]:
     yield server
-    httpx.delete(f"{server.url}/simulator/faults").raise_for_status()
-    httpx.delete(f"{server.url}/simulator/requests").raise_for_status()
+    server.reset()
     server.told.clear()
 
 
@@ -168,7 +143,7 @@ def test_a_batch_that_is_too_large_is_halved(registry: Registry) -> None:
 
     assert set(outcomes) == set(coding(250))
     # 250 and 125 are refused; the rest goes out in batches of 63.
-    assert registry.puts() == 2 + 4
+    assert registry.requests("PUT") == 2 + 4
 
 
 def test_one_hgvs_that_is_too_large_ends_the_halving(registry: Registry) -> None:
@@ -182,6 +157,7 @@ def test_one_hgvs_that_is_too_large_ends_the_halving(registry: Registry) -> None
 
 UNAVAILABLE = FailureCategory.SERVICE_UNAVAILABLE
 SIGN_IN = FailureCategory.AUTHENTICATION_FAILED
+PACKED = {"Content-Encoding": "gzip"}
 HTML = "<html><head><title>502 Bad Gateway</title></head><body>&nbsp;</body></html>"
 
 
@@ -198,7 +174,9 @@ HTML = "<html><head><title>502 Bad Gateway</title></head><body>&nbsp;</body></ht
         ({"kind": "status", "status": 404}, FailureCategory.CONFIGURATION_ERROR, "CAR_SUBMISSION"),
         ({"kind": "malformed"}, UNAVAILABLE, "something else than JSON"),
         ({"kind": "malformed", "body": "[1, 2]"}, UNAVAILABLE, "something else than JSON"),
+        ({"kind": "malformed", "body": "[]"}, UNAVAILABLE, "something else than JSON"),
         ({"kind": "truncate"}, UNAVAILABLE, "something else than JSON"),
+        ({"kind": "status", "status": 200, "headers": PACKED}, UNAVAILABLE, "cannot be unpacked"),
         ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
         ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
     ],
@@ -239,7 +217,7 @@ def test_a_wrong_account_is_not_retried(registry: Registry, account: Account, sa
     assert error.category is FailureCategory.AUTHENTICATION_FAILED
     assert error.category not in RETRYABLE
     assert said in str(error)
-    assert registry.puts() == 1
+    assert registry.requests("PUT") == 1
 
 
 def test_the_token_is_over_the_url_as_it_is_sent(registry: Registry) -> None:

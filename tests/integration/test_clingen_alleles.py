@@ -13,7 +13,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients.clingen import Account, Registered, register
 from tasks.clients.clingen_alleles import Allele, Answer, LookupFailed, Transcript, fetch
-from tests.support_servers import serving
+from tests.support_servers import served
 
 SITE = "http://reg.genome.network/allele/"
 
@@ -150,8 +150,8 @@ def server() -> Iterator[Registry]:
         finally:
             running.at_once -= is_request
 
-    with serving(counting) as url:
-        running.url = url
+    with served(counting) as simulator:
+        running.url = simulator.url
         yield running
 
 
@@ -203,6 +203,7 @@ def test_a_record_that_cannot_be_read_fails_alone(registry: Registry) -> None:
 
 
 UNAVAILABLE = FailureCategory.SERVICE_UNAVAILABLE
+PACKED = {"Content-Encoding": "gzip"}
 HTML = "<html><head><title>504 Gateway Time-out</title></head><body>&nbsp;</body></html>"
 
 FAULTS = [
@@ -217,6 +218,8 @@ FAULTS = [
     ({"kind": "malformed"}, UNAVAILABLE, "something else than JSON"),
     ({"kind": "malformed", "body": '"CA503883"'}, UNAVAILABLE, "something else than JSON"),
     ({"kind": "truncate"}, UNAVAILABLE, "something else than JSON"),
+    ({"kind": "status", "status": 200, "headers": PACKED}, UNAVAILABLE, "cannot be unpacked"),
+    ({"kind": "malformed", "body": "[]"}, UNAVAILABLE, "none of 2 ids has an answer"),
     ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
     ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
 ]
@@ -238,7 +241,7 @@ def test_a_failed_call_is_never_an_absence(
 
 @pytest.mark.parametrize(
     ("fault", "category", "said"),
-    [f for f in FAULTS if f[0]["kind"] != "truncate" and f[0].get("body") != '"CA503883"'],
+    [f for f in FAULTS if f[0]["kind"] != "truncate" and f[0].get("body") in (None, HTML)],
 )
 def test_a_failed_call_for_one_id_fails_that_id_alone(
     registry: Registry, fault: dict[str, Any], category: FailureCategory, said: str
@@ -254,7 +257,9 @@ def test_a_failed_call_for_one_id_fails_that_id_alone(
     assert (answers["CA100000"], answers["CA503883"]) == (None, KNOWN["CA503883"])
 
 
-@pytest.mark.parametrize("body", ['"CA503883"', "[]", "{}", '{"@id": "_:CA"}', "null"])
+@pytest.mark.parametrize(
+    "body", ['"CA503883"', "[]", "{}", '{"@id": "_:CA"}', "null", f'{{"@id": "{SITE}CA503883"}}']
+)
 def test_other_json_for_one_id_is_no_absence(registry: Registry, body: str) -> None:
     registry.fail("short", match="/alleles?file=id")
     registry.fail("malformed", body=body, match="/allele/CA999999")
@@ -337,8 +342,8 @@ def test_no_server_and_no_url_are_told_apart() -> None:
 
 def test_the_simulator_describes_what_was_registered() -> None:
     hgvs = [f"NM_000314.8:c.{n}A>G" for n in range(1, 101)]
-    with serving(create_app("curator", "secret")) as url:
-        registry, hgvs_by_id = Registry(url), _register(url, hgvs)
+    with served(create_app("curator", "secret")) as simulator:
+        registry, hgvs_by_id = Registry(simulator.url), _register(simulator.url, hgvs)
         answers = registry.fetch([*hgvs_by_id, "CA1"])
         assert answers.pop("CA1") is None
         alleles = {i: a for i, a in answers.items() if isinstance(a, Allele)}

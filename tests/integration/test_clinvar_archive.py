@@ -15,7 +15,7 @@ from deployments.local.simulators.clinvar_releases import release_text
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients.clinvar_archive import Archive, Release
-from tests.support_simulators import Simulator, served
+from tests.support_servers import Simulator, served
 
 TODAY = datetime.now(UTC).date()
 #: A file of several pieces, which no packing makes smaller.
@@ -126,6 +126,14 @@ def test_a_page_instead_of_a_file_is_an_outage(simulator: Simulator) -> None:
     error = refusal(simulator)
     assert error.category is FailureCategory.SERVICE_UNAVAILABLE
     assert "Be right back" in str(error)
+
+
+def test_another_part_than_was_asked_for_is_refused(simulator: Simulator) -> None:
+    simulator.fail("reset", times=1)
+    simulator.fail("status", status=206, headers={"Content-Range": "bytes 0-9/10"}, body="x" * 10)
+    error = refusal(simulator)
+    assert error.category is FailureCategory.NETWORK_ERROR
+    assert "another part" in str(error)
 
 
 def test_the_time_limit_is_for_a_piece_and_not_for_the_file(simulator: Simulator) -> None:

@@ -11,7 +11,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients import uniprot
 from tasks.clients.uniprot import Ambiguous, Failed, Mapped, NotFound, Outcome, Query, Unfinished
-from tests.support_simulators import Simulator, served
+from tests.support_servers import Simulator, served
 
 RELEASE = "2026_03"
 UNAVAILABLE = FailureCategory.SERVICE_UNAVAILABLE

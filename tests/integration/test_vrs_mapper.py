@@ -2,8 +2,6 @@
 
 import json
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -12,12 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from deployments.local.simulators.mapper import create_app
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import FailureCategory
 from tasks.clients.vrs_mapper import MappedScore, TargetReference, map_score_set
+from tests.support_servers import Simulator, served
 
 URN = "tmp:5b9c1ac9-3b93-4c42-9c52-0a9a7c5d1a10"
 # Nothing listens on the discard port: the domain database is down.
@@ -52,22 +50,13 @@ GENERATION_B = {
 
 
 @dataclass(frozen=True)
-class Mapper:
+class Mapper(Simulator):
     """A simulated mapper: `answers` is its folder of prepared answers."""
 
-    url: str
     answers: Path
 
     def prepare(self, answer: Any, urn: str = URN) -> None:
         (self.answers / f"{urn.replace(':', '_')}.json").write_text(json.dumps(answer))
-
-    def fail(self, kind: str, **more: Any) -> None:
-        fault = {"kind": kind, **more}
-        httpx.post(f"{self.url}/simulator/faults", json=fault).raise_for_status()
-
-    def requests(self) -> list[dict[str, str]]:
-        logged: list[dict[str, str]] = httpx.get(f"{self.url}/simulator/requests").json()
-        return logged
 
     def map(self, urn: str = URN, **timeouts: float) -> tuple[Any, list[MappedScore]]:
         return call(self.url, urn, **timeouts)
@@ -87,27 +76,15 @@ def call(url: str, urn: str = URN, **timeouts: float) -> tuple[Any, list[MappedS
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapper]:
     answers = tmp_path_factory.mktemp("answers")
-    config = uvicorn.Config(create_app(NO_DATABASE, answers), port=0, log_level="critical")
-    uvicorn_server = uvicorn.Server(config)
-    thread = threading.Thread(target=uvicorn_server.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not uvicorn_server.started:
-        assert thread.is_alive(), "the simulated mapper died at its start"
-        assert time.monotonic() < deadline, "the simulated mapper does not start"
-        time.sleep(0.01)
-    port = uvicorn_server.servers[0].sockets[0].getsockname()[1]
-    yield Mapper(f"http://127.0.0.1:{port}", answers)
-    uvicorn_server.should_exit = True
-    thread.join(timeout=20)
+    with served(create_app(NO_DATABASE, answers)) as simulator:
+        yield Mapper(simulator.url, simulator.http, answers)
 
 
 @pytest.fixture
 def mapper(server: Mapper) -> Iterator[Mapper]:
     server.prepare(GENERATION_B)
     yield server
-    httpx.delete(f"{server.url}/simulator/faults").raise_for_status()
-    httpx.delete(f"{server.url}/simulator/requests").raise_for_status()
+    server.reset()
     for answer in server.answers.iterdir():
         answer.unlink()
 
@@ -180,9 +157,10 @@ def test_every_generation_gives_the_same_result(
 def test_one_request_by_post_and_never_a_second(mapper: Mapper) -> None:
     mapper.fail("status", status=500)
     mapper.refusal()
-    assert mapper.requests() == [{"method": "POST", "path": f"/api/v1/map/{URN}", "query": ""}]
+    assert (mapper.requests(), mapper.requests("POST", f"/api/v1/map/{URN}")) == (1, 1)
 
 
+PACKED = {"status": 200, "headers": {"Content-Encoding": "gzip"}}
 MAVEDB_DOWN = "Unable to acquire resource from MaveDB: 404 for URN"
 NGINX = (
     "<html><head><title>504 Gateway Time-out</title></head><body><hr>nginx/1.25</body>"
@@ -288,9 +266,19 @@ def test_a_score_set_that_cannot_be_mapped_gives_the_curator_the_mappers_words(
     [
         (
             # A mapper before 2024: VRS 1, and no word of which variant it is.
-            {**GENERATION_B, "mapped_scores": [{"pre_mapped": {"_id": "ga4gh:VA.x"}}, GOOD]},
+            {**GENERATION_B, "mapped_scores": [{"pre_mapped": {"_id": "ga4gh:VA.x"}}] * 2},
             FailureCategory.DATA_ERROR,
-            "1 of 2 mapped scores carry no mavedb_id",
+            "none of 2 mapped scores carries a mavedb_id",
+        ),
+        (
+            {**GENERATION_B, "reference_sequences": [LAYERS]},
+            FailureCategory.DATA_ERROR,
+            "what it says of its targets",
+        ),
+        (
+            {**GENERATION_B, "reference_sequences": {"BRCA1": "NP_009231.2"}},
+            FailureCategory.DATA_ERROR,
+            "what it says of its targets",
         ),
         ([1], FailureCategory.DATA_ERROR, "list instead of an object"),
         ({**GENERATION_B, "mapped_date_utc": "today"}, FailureCategory.DATA_ERROR, "'today'"),
@@ -306,22 +294,45 @@ def test_an_answer_of_another_shape_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("kind", "category", "words"),
+    ("kind", "more", "category", "words"),
     [
-        ("reset", FailureCategory.NETWORK_ERROR, "broke"),
-        ("truncate", FailureCategory.DATA_ERROR, "breaks off"),
-        ("malformed", FailureCategory.CONFIGURATION_ERROR, "web page"),
+        ("reset", {}, FailureCategory.NETWORK_ERROR, "broke"),
+        ("truncate", {}, FailureCategory.DATA_ERROR, "breaks off"),
+        ("malformed", {}, FailureCategory.CONFIGURATION_ERROR, "web page"),
+        ("status", PACKED, FailureCategory.DATA_ERROR, "its compression is broken"),
     ],
 )
 def test_a_broken_answer_stores_nothing(
-    mapper: Mapper, kind: str, category: FailureCategory, words: str
+    mapper: Mapper, kind: str, more: dict[str, Any], category: FailureCategory, words: str
 ) -> None:
     mapper.prepare({**GENERATION_B, "mapped_scores": [GOOD] * 1000})
-    mapper.fail(kind, times=1)
+    mapper.fail(kind, times=1, **more)
     error = mapper.refusal()
     assert error.category is category
     assert words in str(error)
     assert mapper.map()[0].score_count == 1000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(None, 7, "text", [GOOD], {"score": 1}, {"mavedb_id": None}, {"mavedb_id": 7}),
+        *({**GOOD, "pre_mapped": "text"}, {**GOOD, "post_mapped": [POST]}),
+        *({**GOOD, "vrs_version": 2}, {**GOOD, "error_message": ["text"]}),
+    ],
+)
+def test_one_record_that_cannot_be_read_costs_its_variant_only(mapper: Mapper, odd: Any) -> None:
+    good = [{**GOOD, "mavedb_id": f"{URN}#{n}"} for n in range(2, 201)]
+    mapper.prepare({**GENERATION_B, "mapped_scores": [*good[:99], odd, *good[99:]]})
+
+    result, scores = mapper.map()
+
+    assert [s.variant_urn for s in scores if s.post_mapped] == [s["mavedb_id"] for s in good]
+    broken = [score for score in scores if score.is_malformed]
+    assert len(broken) + result.nameless_count == 1
+    if broken:
+        assert broken[0].variant_urn == f"{URN}#1"
+        assert "Its " in str(broken[0].error_message)
 
 
 def test_the_budget_grows_with_the_variants(mapper: Mapper) -> None:

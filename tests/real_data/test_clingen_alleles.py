@@ -9,7 +9,7 @@ import pytest
 from deployments.local.simulators.clingen import create_app
 from tasks.clients.clingen_alleles import Allele, LookupFailed, Transcript, fetch, parse
 from tasks.populate_mapped_hgvs_for_score_set import Hgvs, Target, hgvs_of
-from tests.support_servers import serving
+from tests.support_servers import served
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +106,9 @@ def test_a_bulk_answer_holds_alleles_and_errors(data: Path) -> None:
 
 
 def test_all_of_them_come_back_from_a_registry_in_one_request(bodies: dict[str, Any]) -> None:
-    with serving(create_app("curator", "secret", bodies.values())) as url:
+    with served(create_app("curator", "secret", bodies.values())) as simulator:
         answers = fetch(
-            url,
+            simulator.url,
             [*bodies, "CA321211"],
             batch_size=200,
             concurrency=5,

@@ -11,7 +11,7 @@ from mavedb_audit.failures import FailureCategory
 from tasks.clients.clinvar_archive import Archive, Release
 from tasks.clinvar.store import Record, Store
 from tasks.clinvar.variant_summary import read_summary
-from tests.support_simulators import served
+from tests.support_servers import served
 
 RELEASES = {
     Release(2015, 5): "variant_summary_2015-05_extract.txt",

@@ -3,8 +3,9 @@
 import csv
 import gzip
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -13,14 +14,12 @@ from deployments.local.stack import Stack
 from deployments.local.submission import read_export
 from tests.support import MaveDB, Submitted, mavedb_of, wait_until
 
-#: Score sets whose target is known and matches: URN's number, FASTA, rows.
+#: Score sets whose target is known and matches: URN's number, FASTA, rows. Others are in
+#: test_uploads.py.
 ACCEPTED = [
-    ("00000001-b-2", "SUMO1", 4),
     ("00000041-a-1", "Src_catalytic_domain", 5),
     ("00000068-a-1", "TP53_P72R", 47),
     ("00000093-a-1", "BRCA1_translation_start_through_RING_domain", 853),
-    ("00000099-a-1", "RHO", 4),
-    ("00000103-c-1", "MAPK1", 4),
 ]
 #: Score sets that MaveDB's rules refuse: rows named in the message, and what it says of them.
 REFUSED = [
@@ -28,6 +27,9 @@ REFUSED = [
     ("00000018-a-1", "HBB_promoter", None, "n.1= is not valid MAVE-HGVS"),
     ("00000002-a-2", "hYAP65_WW_domain", None, "p.Gln26? is not valid MAVE-HGVS"),
 ]
+REPLAYED_URN = "urn:mavedb:00000081-a-1"
+
+Generation = Literal["A", "B", "C"]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +51,23 @@ def submit(mavedb: MaveDB, data: Path, number: str, target: str) -> Submitted:
     )
 
 
+@pytest.fixture(scope="module")
+def submitted_sets(mavedb: MaveDB, data: Path, replayed: "Replayed") -> dict[str, Submitted]:
+    """All of them by their number, on their way side by side."""
+    del replayed  # on its way as well
+    named = [(number, target) for number, target, *_ in [*ACCEPTED, *REFUSED]]
+    return {number: submit(mavedb, data, number, target) for number, target in named}
+
+
 @pytest.mark.parametrize(("number", "target", "rows"), ACCEPTED)
 def test_a_real_score_set_is_accounted_for(
-    mavedb: MaveDB, data: Path, number: str, target: str, rows: int
+    mavedb: MaveDB,
+    submitted_sets: dict[str, Submitted],
+    number: str,
+    target: str,  # noqa: ARG001 - names the case
+    rows: int,
 ) -> None:
-    submitted = submit(mavedb, data, number, target)
+    submitted = submitted_sets[number]
     assert mavedb.wait_for(submitted) == "succeeded"
     assert (
         mavedb.value(
@@ -62,15 +76,19 @@ def test_a_real_score_set_is_accounted_for(
         == rows
     )
     mavedb.assert_every_variant_is_accounted_for(submitted)
-    assert sum(mavedb.account(submitted).values()) == 3 * rows
     assert_prefect_agrees(mavedb, submitted)
 
 
 @pytest.mark.parametrize(("number", "target", "rows", "says"), REFUSED)
 def test_a_real_score_set_that_breaks_the_rules_is_refused_row_by_row(
-    mavedb: MaveDB, data: Path, number: str, target: str, rows: int | None, says: str
+    mavedb: MaveDB,
+    submitted_sets: dict[str, Submitted],
+    number: str,
+    target: str,  # noqa: ARG001 - names the case
+    rows: int | None,
+    says: str,
 ) -> None:
-    submitted = submit(mavedb, data, number, target)
+    submitted = submitted_sets[number]
     assert mavedb.wait_for(submitted) == "failed"
     job = mavedb.jobs(submitted)["create_variants_for_score_set"]
     assert job.failure_category == "validation_error"
@@ -91,50 +109,81 @@ def test_a_real_score_set_that_breaks_the_rules_is_refused_row_by_row(
     assert_prefect_agrees(mavedb, submitted)
 
 
-@pytest.mark.parametrize(
-    ("generation", "status", "reason"),
-    [
-        ("A", "failed", "not_returned_by_mapper"),
-        ("B", "failed", "vrs_mapping_failed"),
-        ("C", "skipped", "nothing_to_map"),
-    ],
-)
-def test_a_real_mapping_is_stored_as_the_mapper_gave_it(
-    mavedb: MaveDB, data: Path, generation: str, status: str, reason: str
-) -> None:
+@dataclass(frozen=True)
+class Replayed:
+    """A whole score set whose real mapping the simulated mapper gives."""
+
+    submitted: Submitted
+    rows: list[dict[str, str]]
+    exported: list[dict[str, Any]]
+    answer: Path
+
+    def prepare(self, generation: Generation) -> None:
+        answer = replay_answer(self.exported, self.rows, REPLAYED_URN, generation)
+        self.answer.write_text(json.dumps(answer))
+
+
+@pytest.fixture(scope="module")
+def replayed(mavedb: MaveDB, data: Path) -> Replayed:
     scores = (data / "scoresets" / "urn_mavedb_00000081-a-1_scores.csv").read_text()
     rows = list(csv.DictReader(scores.splitlines()))
     packed = data / "mapping" / "urn_mavedb_00000081-a-1_mapped_variants.json.gz"
     exported = json.loads(gzip.decompress(packed.read_bytes()))
-    urn = f"urn:mavedb:00000081-{generation.lower()}-1"
-    answer = replay_answer(exported, rows, urn, generation)
-    prepared = mavedb.stack.mapper_answers / f"{urn.replace(':', '_')}.json"
-    prepared.write_text(json.dumps(answer))
-
+    answer = mavedb.stack.mapper_answers / f"{REPLAYED_URN.replace(':', '_')}.json"
+    Replayed(Submitted(0, "", 0, 0, ""), rows, exported, answer).prepare("B")
     submitted = mavedb.submit(
-        without_accessions(rows), target=sequence_of(rows), sequence_type="protein", urn=urn
+        without_accessions(rows),
+        target=sequence_of(rows),
+        sequence_type="protein",
+        urn=REPLAYED_URN,
     )
+    return Replayed(submitted, rows, exported, answer)
+
+
+def test_a_real_mapping_goes_through_the_whole_job(mavedb: MaveDB, replayed: Replayed) -> None:
+    submitted = replayed.submitted
     assert mavedb.wait_for(submitted) == "succeeded"
     mavedb.assert_every_variant_is_accounted_for(submitted)
+    assert_mapping_is_the_captured_one(mavedb, replayed, "failed", "vrs_mapping_failed")
     account = mavedb.account(submitted)
-    assert account["vrs_mapping", "success", None] == 1_059
-    # p.= and p.(=), of which each generation of the mapper says something else.
-    assert account["vrs_mapping", status, reason] == 2
     assert account["clingen_allele_id", "skipped", "not_mapped"] == 2
     protein = account["gnomad_allele_frequency", "skipped", "protein_level_allele"]
     assert protein == account["clingen_allele_id", "success", None] > 1_000
 
+
+@pytest.mark.parametrize(
+    ("generation", "status", "reason"),
+    [("A", "failed", "not_returned_by_mapper"), ("C", "skipped", "nothing_to_map")],
+)
+def test_other_generations_of_the_mapper_give_the_same_mapping(
+    mavedb: MaveDB, replayed: Replayed, generation: Generation, status: str, reason: str
+) -> None:
+    replayed.prepare(generation)
+    again = mavedb.request("map_variants_for_score_set", replayed.submitted)
+    assert mavedb.wait_for(again) == "succeeded"
+    assert_mapping_is_the_captured_one(mavedb, replayed, status, reason)
+
+
+def assert_mapping_is_the_captured_one(
+    mavedb: MaveDB, replayed: Replayed, status: str, reason: str
+) -> None:
+    """All but p.= and p.(=), of which each generation of the mapper says something else."""
+    account = mavedb.account(replayed.submitted)
+    assert {key: n for key, n in account.items() if key[0] == "vrs_mapping"} == {
+        ("vrs_mapping", "success", None): 1_059,
+        ("vrs_mapping", status, reason): 2,
+    }
     stored = mavedb.rows(
         """
-        SELECT variants.hgvs_pro, mapped.post_mapped, mapped.vrs_version
+        SELECT variants.hgvs_pro, mapped.post_mapped
           FROM variants JOIN mapped_variants AS mapped ON mapped.variant_id = variants.id
          WHERE scoreset_id = :id AND mapped.current AND mapped.post_mapped IS NOT NULL
         """,
-        id=submitted.score_set_id,
+        id=replayed.submitted.score_set_id,
     )
     captured = {
         row["postMapped"]["expressions"][0]["value"].partition(":")[2]: row["postMapped"]
-        for row in exported
+        for row in replayed.exported
         if row["current"]
     }
     assert {row.hgvs_pro: row.post_mapped for row in stored} == captured

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from deployments.local.simulators.uniprot import DATABASES, Entry, create_app
+from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory
 from tasks.clients import uniprot
 from tasks.clients.uniprot import Failed, Mapped, NotFound, Outcome, Query
-from tests.support_simulators import Simulator, served
+from tests.support_servers import Simulator, served
 
 Json = dict[str, Any]
 
@@ -116,6 +117,27 @@ def test_failed_withdrawn_and_plain_rows_are_told_apart(service: Simulator, data
     assert plain.category is FailureCategory.DATA_ERROR
     assert isinstance(unmentioned, Failed)
     assert unmentioned.category is FailureCategory.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("shape", ["plain_string_results_refseq", "filters_refused_results"])
+def test_an_answer_of_another_kind_is_no_finding(
+    service: Simulator, data: Path, shape: str
+) -> None:
+    answer_with(service, read(data, "idmapping_small_shapes.json")[shape])
+    query = uniprot.query("NP_001009784")
+    assert query is not None
+    (outcome,) = collect(service, query)
+    assert isinstance(outcome, Failed)
+
+
+@pytest.mark.parametrize("shape", ["simple_details", "uniprotkb_details"])
+def test_a_jobs_details_are_not_its_results(service: Simulator, data: Path, shape: str) -> None:
+    answer_with(service, read(data, "idmapping_small_shapes.json")[shape])
+    query = uniprot.query("NP_001009784")
+    assert query is not None
+    with pytest.raises(ServiceError, match="something else than id mapping") as caught:
+        collect(service, query)
+    assert caught.value.category is FailureCategory.SERVICE_UNAVAILABLE
 
 
 def test_a_real_job_that_mapped_too_much_is_not_tried_again(service: Simulator, data: Path) -> None:

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deployments.local.simulators.ensembl import create_app
 from tasks.clients.ensembl import Manners
 from tasks.clients.vep import consequences
 from tasks.clients.vep_answers import Consequence, Source, read_consequences, severity
-from tests.support_servers import serving
+from tests.support_servers import Simulator, served
 
 MANNERS = Manners(requests_per_second=1_000, vep_timeout=10.0)
 RECODED = "ENST00000366667:c.803C>T"
@@ -55,21 +54,23 @@ def on_ensembl(data: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def url(
+def ensembl(
     data: Path, on_refseq: dict[str, dict[str, Any]], on_ensembl: dict[str, dict[str, Any]]
-) -> Iterator[str]:
+) -> Iterator[Simulator]:
     recoder = json.loads((data / "vep" / "variant_recoder_response.json").read_text())
     app = create_app([*on_refseq.values(), *on_ensembl.values(), *recoder])
-    with serving(app) as base_url:
-        yield base_url
+    with served(app) as simulator:
+        yield simulator
 
 
 def test_each_real_entry_gives_its_notation_its_own_consequence(
-    url: str, on_refseq: dict[str, dict[str, Any]], on_ensembl: dict[str, dict[str, Any]]
+    ensembl: Simulator,
+    on_refseq: dict[str, dict[str, Any]],
+    on_ensembl: dict[str, dict[str, Any]],
 ) -> None:
     left_out = "NM_013275.6:c.oops"
 
-    outcomes = consequences(url, [*on_refseq, *on_ensembl, left_out], MANNERS).outcomes
+    outcomes = consequences(ensembl.url, [*on_refseq, *on_ensembl, left_out], MANNERS).outcomes
 
     assert len(on_refseq) > 60
     assert len(on_ensembl) == 31
@@ -123,12 +124,11 @@ def test_our_order_of_severity_is_ensembls(
     assert compared > 90
 
 
-def test_a_real_recoding_leads_to_the_consequence_of_its_place(url: str) -> None:
+def test_a_real_recoding_leads_to_the_consequence_of_its_place(ensembl: Simulator) -> None:
     known = "NM_013275.6:c.7407C>G"
-    with httpx.Client(base_url=f"{url}/simulator") as switches:
-        switches.post("/faults", json={"kind": "omit", "body": RECODED}).raise_for_status()
-        outcomes = consequences(url, [RECODED, known], MANNERS).outcomes
-        switches.delete("/faults").raise_for_status()
+    ensembl.fail("omit", body=RECODED)
+    outcomes = consequences(ensembl.url, [RECODED, known], MANNERS).outcomes
+    ensembl.reset()
 
     assert outcomes[known] == Consequence("stop_gained", Source.TRANSCRIPT, "NM_013275.6")
     recoded = outcomes[RECODED]

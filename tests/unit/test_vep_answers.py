@@ -150,9 +150,7 @@ def test_a_recoded_alleles_places_on_chromosomes_are_taken() -> None:
             "input": second,
         },
         {"warnings": ["Unable to parse"], "input": "NM_2.1:c.1A>T"},
-        {"-": {"input": "not asked", "hgvsg": ["NC_000002.12:g.7del"]}},
         {"A": {"input": "NM_3.1:c.1A>T", "hgvsg": ["LRG_1:g.1A>T"]}},
-        "text",
         {"A": {"input": "NM_4.1:c.1A>T"}},
     ]
     asked = [first, second, *(f"NM_{number}.1:c.1A>T" for number in (2, 3, 4))]
@@ -160,6 +158,23 @@ def test_a_recoded_alleles_places_on_chromosomes_are_taken() -> None:
         first: ("NC_000001.11:g.5A>T",),
         second: ("NC_000002.12:g.7A>G", "NC_000002.12:g.7A>C"),
     }
+
+
+@pytest.mark.parametrize(
+    "odd", ["text", None, {"-": {"input": "NM_9.9:c.9del", "hgvsg": []}}, {"-": {"input": 7}}]
+)
+def test_with_a_stray_recoded_allele_nobody_knows_what_was_left_out(odd: object) -> None:
+    good = {"A": {"input": HGVS, "hgvsg": ["NC_000001.11:g.5A>T"]}}
+    answers = read_recoded([odd, good], [HGVS, "NM_1.1:c.1del"])
+    assert answers[HGVS] == ("NC_000001.11:g.5A>T",)
+    assert isinstance(answers["NM_1.1:c.1del"], Malformed)
+
+
+@pytest.mark.parametrize("places", ["NC_000001.11:g.5A>T", None, [7]])
+def test_a_recoding_that_cannot_be_read_is_no_absence(places: object) -> None:
+    answers = read_recoded([{"A": {"input": HGVS, "hgvsg": places}}], [HGVS, "NM_1.1:c.1del"])
+    assert answers.keys() == {HGVS}
+    assert isinstance(answers[HGVS], Malformed)
 
 
 def test_of_a_recoded_notation_any_failure_is_its_failure() -> None:

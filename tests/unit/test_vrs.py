@@ -61,6 +61,9 @@ VRS_1 = {
             ),
             "NC_000017.11:g.43124017A>T",
         ),
+        (allele("text", {"syntax": 7}, None), Reason.NO_HGVS),  # type: ignore[arg-type]
+        ({"type": ["Allele"], "location": "SL.x", "expressions": "hgvs.p"}, Reason.NO_HGVS),
+        ({"type": "CisPhasedBlock", "members": ["text"]}, Reason.NO_HGVS),
         (VRS_1, Reason.OUTDATED_MAPPING),
         (VRS_1["variation"], Reason.OUTDATED_MAPPING),
     ],
