@@ -5,12 +5,14 @@ hold across all processes and hosts. A slot is taken once for all that a step as
 one costs a tenth of a second.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 import httpx
+import stamina
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
     GlobalConcurrencyLimitCreate,
@@ -22,9 +24,15 @@ from prefect.exceptions import ObjectNotFound
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.settings import settings
+
+logger = logging.getLogger(__name__)
 
 #: How long a killed process keeps its slot: the least that Prefect grants.
 _LEASE_SECONDS = 60
+_LONGEST_PAUSE_SECONDS = 5.0
+#: Prefect's server is away, or stands before a database that is.
+_UNANSWERED = (httpx.HTTPError, ConcurrencySlotAcquisitionError)
 
 
 class Service(StrEnum):
@@ -57,32 +65,56 @@ LIMITS: Mapping[Service, int] = {
 def slot_at(service: Service, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold one of the service's slots. Calls `on_wait` if all are taken now, then waits for one.
 
-    A slot whose lease Prefect does not renew, because it is away, stays ours: work that is half
-    done is not worth throwing away. Raises ConfigurationError when Prefect has no such limit, and
-    ServiceError (network_error) when it does not answer.
+    A slot whose lease Prefect does not renew, because it is away, stays ours, and one that it does
+    not take back is left to its lease's end: what the step does is not worth throwing away for it.
+    Raises ConfigurationError when Prefect has no such limit, and ServiceError (network_error) when
+    it does not answer for SLOT_PATIENCE_SECONDS.
     """
-    with ExitStack() as held:
-        try:
-            with get_client(sync_client=True) as client:
-                limit = client.read_global_concurrency_limit_by_name(service)
-            if limit.active_slots >= limit.limit:
-                on_wait()
-            held.enter_context(
-                concurrency(
-                    service.value,
-                    lease_duration=_LEASE_SECONDS,
-                    strict=True,
-                    raise_on_lease_renewal_failure=False,
-                )
-            )
-        except ObjectNotFound:
-            raise ConfigurationError(
-                f"Prefect has no concurrency limit {service}: `mavedb-audit limits apply` makes it"
-            ) from None
-        except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
-            said = f"gave no slot of {service}: {error.__cause__ or error}"
-            raise ServiceError("Prefect", said, FailureCategory.NETWORK_ERROR) from error
+    slot = _take_patiently(service, on_wait)
+    try:
         yield
+    finally:
+        try:
+            slot.close()
+        except httpx.HTTPError as error:
+            logger.warning(
+                "slot of %s not given back, its lease ends by itself: %s", service, error
+            )
+
+
+def _take_patiently(service: Service, on_wait: Callable[[], None]) -> ExitStack:
+    retry = stamina.retry(
+        on=_UNANSWERED,
+        attempts=None,
+        timeout=settings().slot_patience_seconds,
+        wait_max=_LONGEST_PAUSE_SECONDS,
+    )
+    try:
+        return retry(_take)(service, on_wait)
+    except ObjectNotFound:
+        raise ConfigurationError(
+            f"Prefect has no concurrency limit {service}: `mavedb-audit limits apply` makes it"
+        ) from None
+    except _UNANSWERED as error:
+        said = f"gave no slot of {service}: {error.__cause__ or error}"
+        raise ServiceError("Prefect", said, FailureCategory.NETWORK_ERROR) from error
+
+
+def _take(service: Service, on_wait: Callable[[], None]) -> ExitStack:
+    with get_client(sync_client=True) as client:
+        limit = client.read_global_concurrency_limit_by_name(service)
+    if limit.active_slots >= limit.limit:
+        on_wait()
+    slot = ExitStack()
+    slot.enter_context(
+        concurrency(
+            service.value,
+            lease_duration=_LEASE_SECONDS,
+            strict=True,
+            raise_on_lease_renewal_failure=False,
+        )
+    )
+    return slot
 
 
 @dataclass(frozen=True)

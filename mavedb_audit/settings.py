@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     lock_check_seconds: float = 2.0
     dispatch_poll_seconds: float = 2.0
     hook_timeout_seconds: int = 3
+    # How long a step that needs a slot of a service waits for a Prefect server that is away.
+    slot_patience_seconds: float = 600.0
 
     # The reconciler: how often it asks Prefect, how far back it looks at first, and how long a run
     # must have ended before its history counts as complete (states arrive up to 20 s late).

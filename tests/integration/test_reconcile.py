@@ -18,6 +18,7 @@ from sqlalchemy import text
 from deployments.local.ports import LOOPBACK
 from deployments.local.stack import Stack
 from mavedb_audit.histories import PrefectUnansweredError
+from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.reconcile import reconcile, reconcile_until
 from mavedb_audit.recorder.transitions import record
 from mavedb_audit.settings import settings
@@ -363,7 +364,8 @@ def test_a_run_that_was_cancelled_before_it_began_has_its_record(
         urn=f"urn:mavedb:pipeline-{run_id}",
         run_id=run_id,
     )
-    assert [tuple(row) for row in rows] == [("cancelled", "cancelled")] * 3
+    jobs = 1 + len(PIPELINES["annotate_score_set"].steps)
+    assert [tuple(row) for row in rows] == [("cancelled", "cancelled")] * jobs
     assert clean(verify(client, since=two.started))
 
     # Settled as it is, it goes on, and nothing but Prefect knows.
