@@ -18,7 +18,7 @@ check: install ## format, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 test: install ## every test; those on captured data where it is at hand
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 contract: install ## the main job on the real tables of MaveDB's current release
 	$(BIN)/pytest tests/contract
