@@ -4,7 +4,7 @@ Each event was observed on that system; under it stands the test that shows the 
 through real processes, here or in the file that is named.
 
 a job is looked at while it runs: no progress was seen
-    test_main_job.py: test_progress_is_visible_while_a_step_runs
+    test_known_defects.py: test_02_progress_is_seen_while_a_step_runs
 the worker is killed: running for ever, or "cannot start"
     test_recovery.py: test_a_killed_worker_with_its_flow_process_is_noticed_by_the_lock
 the worker is told to end, by a deploy: the same
@@ -23,16 +23,16 @@ a retry within the hour: queued for ever
     test_a_step_that_times_out_half_way_accounts_for_all_and_runs_again_when_told,
     test_operations.py: test_retry_failed_runs_what_failed_and_what_it_held_up
 a failure that passes: not tried again, of an unknown category
-    test_main_job.py: test_a_service_that_recovers_is_tried_again_and_the_first_error_is_kept
+    test_known_defects.py: test_01_a_failure_has_its_category_and_what_may_pass_is_tried_again
 a failure half-way: no variant has a status
     test_a_step_that_times_out_half_way_accounts_for_all_and_runs_again_when_told
 some variants unmapped, some without ClinGen id: they have no row
     test_a_step_that_times_out_half_way_accounts_for_all_and_runs_again_when_told,
-    test_main_job.py: test_variants_that_the_mapper_leaves_out_are_accounted_for
+    test_known_defects.py: test_18_every_variant_has_its_statuses_whatever_became_of_the_job
 ClinGen answers 503: variants skipped as not found, without a category, and the job succeeded
     test_main_job.py: test_a_service_that_stays_down_fails_its_step_and_every_variant_says_so
 a failure that is returned, not raised: its traceback is "NoneType: None"
-    test_main_job.py: test_a_mapper_that_maps_nothing_fails_and_keeps_what_it_said_of_each_variant
+    test_known_defects.py: test_11_a_failure_that_is_returned_has_a_traceback
 one request sent twice: it ran once, as it should
     test_trigger.py: test_a_request_that_was_sent_but_not_noted_makes_no_second_flow_run
 one job started by two processes at once: its body ran twice
@@ -43,10 +43,9 @@ two jobs, or two writers, on one score set: two current statuses, double result 
 a small job beside a long one: waits for its end
     test_a_pipeline_started_twice_at_once_runs_each_step_once_and_holds_up_no_other
 a score set is uploaded again: the history of its variants is deleted
-    test_replaced.py: test_a_new_upload_keeps_how_the_old_variants_had_ended
+    test_known_defects.py: test_12_a_new_upload_replaces_linked_variants_and_their_end_is_kept
 """
 
-import asyncio
 import time
 from collections.abc import Iterator
 from uuid import UUID
@@ -55,13 +54,13 @@ import httpx
 import pytest
 
 from deployments.local import processes
-from deployments.local.simulators.mapper import create_app
 from deployments.local.stack import Stack
 from mavedb_audit.histories import prefect_client
 from mavedb_audit.reconcile import reconcile
 from mavedb_audit.settings import settings
 from mavedb_audit.verify import Verification, verify
 from tests.support import FINAL, MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support_mapper import answer_of_the_mapper
 from tests.support_processes import (
     attempts,
     kill,
@@ -278,12 +277,5 @@ def test_an_outage_of_the_database_costs_no_pipeline_anything_but_time(mavedb: M
 
 def prepare_answer(mavedb: MaveDB, submitted: Submitted) -> None:
     """Let the simulated mapper answer for this score set even without a database."""
-
-    async def ask() -> bytes:
-        app = httpx.ASGITransport(create_app(mavedb.stack.database_url, None))
-        async with httpx.AsyncClient(transport=app, base_url="http://mapper") as mapper:
-            answer = await mapper.post(f"/api/v1/map/{submitted.score_set_urn}")
-            return answer.raise_for_status().content
-
     file = mavedb.stack.mapper_answers / f"{submitted.score_set_urn.replace(':', '_')}.json"
-    file.write_bytes(asyncio.run(ask()))
+    file.write_bytes(answer_of_the_mapper(mavedb, submitted.score_set_urn))

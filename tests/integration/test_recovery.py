@@ -94,33 +94,6 @@ def wait_until_tried_again(mavedb: MaveDB, submitted: Submitted) -> None:
 
 
 @pytest.mark.usefixtures("_two_recoveries")
-def test_a_killed_flow_process_is_tried_again_once_and_its_first_attempt_is_kept(
-    mavedb: MaveDB,
-) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=8, times=1):
-        submitted = mavedb.submit(*brca1(20))
-        attempt = running_attempt(mavedb, submitted, MAP)
-        kill(attempt.process_id)
-        killed_at = time.monotonic()
-        wait_until_tried_again(mavedb, submitted)
-        assert time.monotonic() - killed_at < 15
-    assert mavedb.wait_for(submitted) == "succeeded"
-
-    assert actions(mavedb, submitted) == ["recover"]
-    first, second = attempts(mavedb, submitted, MAP)
-    assert first.progress_message.startswith("Waiting for the mapper")
-    assert (first.outcome, first.failure_category) == ("failed", "system_error")
-    assert first.error_message == (
-        f"The process ended while it ran (host {attempt.host}, pid {attempt.process_id})"
-    )
-    assert second.outcome == "succeeded"
-    assert len(attempts(mavedb, submitted, CREATE)) == 1
-    assert mavedb.flow_run(submitted)["state_type"] == "COMPLETED"
-    assert_nothing_is_left_open(mavedb, submitted)
-    mavedb.assert_every_variant_is_accounted_for(submitted)
-
-
-@pytest.mark.usefixtures("_two_recoveries")
 def test_a_killed_worker_with_its_flow_process_is_noticed_by_the_lock(mavedb: MaveDB) -> None:
     with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=8, times=1):
         submitted = mavedb.submit(*brca1(20))

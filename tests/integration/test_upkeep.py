@@ -1,18 +1,12 @@
-"""The flows that look after the audit: scheduled, and able to run."""
+"""The flows that nobody asks for: scheduled, and able to run."""
 
 from datetime import datetime
 
 import pytest
 
-from deployments.local.stack import Stack
-from tests.support import FINAL, MaveDB, mavedb_of, wait_until
+from tests.support import FINAL, MaveDB, wait_until
 
 FLOWS = ["recover_stalled_runs", "reconcile_audit"]
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -36,8 +30,31 @@ def test_its_schedule_makes_a_run_every_ten_minutes(mavedb: MaveDB, flow: str) -
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_its_deployment_runs(mavedb: MaveDB, flow: str) -> None:
-    deployment = mavedb.prefect("GET", f"deployments/name/{flow}/mavedb")["id"]
-    flow_run = mavedb.prefect("POST", f"deployments/{deployment}/create_flow_run", {})["id"]
+    run_to_its_end(mavedb, flow)
+
+
+def test_every_view_is_refreshed_whether_it_can_be_read_meanwhile_or_not(mavedb: MaveDB) -> None:
+    mavedb.execute("CREATE MATERIALIZED VIEW seen_at AS SELECT now() AS moment")
+    try:
+        before = mavedb.value("SELECT moment FROM seen_at")
+        run_to_its_end(mavedb, "refresh_materialized_views")
+        assert mavedb.value("SELECT moment FROM seen_at") > before
+    finally:
+        mavedb.execute("DROP MATERIALIZED VIEW seen_at")
+    refreshed = mavedb.value(
+        """
+        SELECT metadata -> 'result' FROM job_runs
+         WHERE job_function = 'refresh_materialized_views' ORDER BY id DESC LIMIT 1
+        """
+    )
+    assert refreshed["refreshed"] == [
+        "public.published_variants_materialized_view",
+        "public.seen_at",
+    ]
+
+
+def run_to_its_end(mavedb: MaveDB, flow: str) -> None:
+    flow_run = mavedb.create_flow_run(flow, {})
     ended = wait_until(
         lambda: (
             run
