@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from mavedb_audit.limits import LIMITS, Service
+from mavedb_audit.limits import LIMITS, Service, slot_at
 from tests.support import MaveDB, Submitted, brca1, wait_until
 from tests.support_command import run_command
 
@@ -19,26 +19,22 @@ def annotated(mavedb: MaveDB) -> Submitted:
 
 
 def test_who_finds_no_slot_waits_and_says_so(mavedb: MaveDB) -> None:
-    httpx.delete(f"{mavedb.stack.mapper_url}/simulator/requests").raise_for_status()
-    with (
-        limit(mavedb, Service.VRS_MAPPER, 1),
-        mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=8, times=1),
-    ):
-        both = [mavedb.submit(*brca1(10, seed=seed)) for seed in (1, 2)]
+    requests = f"{mavedb.stack.mapper_url}/simulator/requests"
+    httpx.delete(requests).raise_for_status()
+    with limit(mavedb, Service.VRS_MAPPER, 1):
+        with slot_at(Service.VRS_MAPPER, on_wait=lambda: pytest.fail("somebody has the slot")):
+            submitted = mavedb.submit(*brca1(10))
 
-        def waiting() -> str | None:
-            for submitted in both:
-                message: str | None = mavedb.jobs(submitted)[
-                    "map_variants_for_score_set"
-                ].progress_message
-                if message and message.startswith("Waiting for mavedb-vrs-mapper"):
-                    return message
-            return None
+            def message() -> str:
+                return mavedb.jobs(submitted)["map_variants_for_score_set"].progress_message or ""
 
-        wait_until(waiting, within_seconds=60)
-        asked = httpx.get(f"{mavedb.stack.mapper_url}/simulator/requests").json()
-        assert len(asked) == 1
-        assert [mavedb.wait_for(submitted) for submitted in both] == ["succeeded", "succeeded"]
+            wait_until(
+                lambda: message() == "Waiting for mavedb-vrs-mapper",
+                within_seconds=60,
+            )
+            assert httpx.get(requests).json() == []
+        assert mavedb.wait_for(submitted) == "succeeded"
+    assert len(httpx.get(requests).json()) == 1
 
 
 def test_a_limit_that_is_missing_is_named_and_made_by_one_command(

@@ -233,9 +233,12 @@ def test_a_flow_run_that_workers_take_and_never_begin_is_given_up(mavedb: MaveDB
     with stopped(pid_of(mavedb, "worker")):
         submitted = mavedb.submit(*brca1(20))
         flow_run_id = dispatched_flow_run(mavedb, submitted)
-        for _ in range(4):
+        for nth in range(1, 5):
             mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", taken)
-            recover()
+            wait_until(
+                lambda nth=nth: recover() or len(actions(mavedb, submitted)) == nth,
+                within_seconds=30,
+            )
     assert actions(mavedb, submitted) == [*["recover"] * 3, "give up"]
     assert pipeline_status(mavedb, submitted) == "failed"
     jobs = mavedb.jobs(submitted)

@@ -43,7 +43,7 @@ def test_every_view_is_refreshed_whether_it_can_be_read_meanwhile_or_not(mavedb:
         mavedb.execute("DROP MATERIALIZED VIEW seen_at")
     refreshed = mavedb.value(
         """
-        SELECT metadata -> 'result' FROM job_runs
+        SELECT metadata -> 'result' -> 'data' FROM job_runs
          WHERE job_function = 'refresh_materialized_views' ORDER BY id DESC LIMIT 1
         """
     )
