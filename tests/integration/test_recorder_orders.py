@@ -111,7 +111,8 @@ def workbench(domain_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def transitions_of(history: list[tuple[str, str, str]], urn: str) -> list[Transition]:
     flow_run_id = uuid4()
     runs: dict[str, UUID] = {}
-    began = datetime.now(UTC) + timedelta(seconds=1)
+    # After both plays have planned their jobs, however long the first one takes.
+    began = datetime.now(UTC) + timedelta(minutes=10)
     return [
         Transition(
             run=Run(flow_run_id, RunKind.FLOW, "flow", pipeline_urn=urn)
