@@ -53,6 +53,7 @@ _INSERT_RECORDS = """
      ORDER BY record.identifier
 """
 
+#: Where gnomAD's record cannot be read nobody knows better than the link of before.
 _UNLINK = f"""
     DELETE FROM gnomad_variants_mapped_variants AS link
      USING gnomad_variants AS known, mapped_variants AS mapped, variants AS variant
@@ -60,6 +61,7 @@ _UNLINK = f"""
        AND known.db_version = :version
        AND link.mapped_variant_id = mapped.id AND mapped.current
        AND mapped.variant_id = variant.id AND {IN_SCOPE}
+       AND mapped.id <> ALL (CAST(:unreadable AS integer[]))
 """
 
 _LINK = """
@@ -99,10 +101,9 @@ def link_gnomad_variants(
     }
     caids = sorted(set(caid_of.values()))
     answers = _ask(step, config, caids) if caids else []
-    records = [answer for answer in answers if isinstance(answer, gnomad.GnomadRecord)]
+    outcomes = _outcomes(answers)
     with step.finishing() as finish:
-        _link(finish.connection, step.scope, version, records, caid_of)
-        outcomes = _outcomes(answers)
+        _link(finish.connection, step.scope, version, answers, outcomes, caid_of)
         finish.account(
             AnnotationType.GNOMAD_ALLELE_FREQUENCY,
             version,
@@ -156,15 +157,22 @@ def _link(
     connection: Connection,
     scope: Mapping[str, int],
     version: str,
-    records: Sequence[gnomad.GnomadRecord],
+    answers: Sequence[gnomad.Answer],
+    outcomes: Mapping[str, gnomad.Answer],
     caid_of: Mapping[int, str],
 ) -> None:
+    records = [answer for answer in answers if isinstance(answer, gnomad.GnomadRecord)]
+    unreadable = [
+        mapped_variant_id
+        for mapped_variant_id, caid in caid_of.items()
+        if isinstance(outcomes.get(caid), gnomad.Malformed)
+    ]
     connection.execute(text(_CREATE_RECORDS))
     copy_rows(connection, "gnomad_record", (astuple(record) for record in records))
     connection.execute(text("ANALYZE gnomad_record"))
     connection.execute(text(_SERIALISE))
     connection.execute(text(_INSERT_RECORDS), {"version": version})
-    connection.execute(text(_UNLINK), {"version": version, **scope})
+    connection.execute(text(_UNLINK), {"version": version, "unreadable": unreadable, **scope})
     connection.execute(
         text(_LINK),
         {

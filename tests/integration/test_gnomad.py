@@ -15,6 +15,7 @@ from deployments.local.simulators import gnomad as simulator
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
 from tasks.clients.gnomad import Answer, GnomadRecord, Malformed, athena_url, fetch
+from tests.support import MaveDB, brca1
 
 INSERTION = "TAACCCTAACCCTAACCCTAACCCTAACCCTAACCCTAACCCTAACCC"
 #: CAid, place, count, number, ancestry and faf95. The counts are gnomAD's; the ids are made up.
@@ -246,3 +247,37 @@ def test_a_simulated_row_lies_where_its_genomic_hgvs_says(gnomad_url: str) -> No
         for record in single
         if isinstance(record, GnomadRecord)
     )
+
+
+def test_a_record_that_became_unreadable_takes_no_link_back(mavedb: MaveDB) -> None:
+    submitted = mavedb.submit(*brca1(10))
+    assert mavedb.wait_for(submitted) == "succeeded"
+    links = """
+        SELECT mapped.variant_id, mapped.clingen_allele_id
+          FROM gnomad_variants_mapped_variants AS link
+          JOIN mapped_variants AS mapped ON mapped.id = link.mapped_variant_id
+          JOIN variants ON variants.id = mapped.variant_id WHERE scoreset_id = :id ORDER BY 1
+    """
+    before = mavedb.rows(links, id=submitted.score_set_id)
+    spoilt = before[0]
+    caids = {"caid": spoilt.clingen_allele_id}
+    count = '"joint.freq.all.ac"'
+    spoil = text(f"UPDATE v4_1 SET {count} = {count} + 10000000 WHERE caid = :caid")
+    mend = text(f"UPDATE v4_1 SET {count} = {count} - 10000000 WHERE caid = :caid")
+    with connected(mavedb.stack.env["GNOMAD_DATABASE_URL"]) as gnomad:
+        gnomad.execute(spoil, caids)
+    try:
+        again = mavedb.request("link_gnomad_variants", submitted)
+        assert mavedb.wait_for(again) == "succeeded"
+    finally:
+        with connected(mavedb.stack.env["GNOMAD_DATABASE_URL"]) as gnomad:
+            gnomad.execute(mend, caids)
+    status = mavedb.rows(
+        """
+        SELECT failure_category FROM variant_annotation_status
+         WHERE variant_id = :id AND current AND annotation_type = 'gnomad_allele_frequency'
+        """,
+        id=spoilt.variant_id,
+    )
+    assert [row.failure_category for row in status] == ["malformed_record"]
+    assert mavedb.rows(links, id=submitted.score_set_id) == before
