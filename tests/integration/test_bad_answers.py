@@ -11,14 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from deployments.local.simulators import clingen, ensembl, uniprot
-from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
 from tasks.clients import clingen_alleles, vep
 from tasks.clients import uniprot as uniprot_client
 from tasks.clients.clingen import Account, Outcome, Registered, Unreadable, register
 from tasks.clients.clingen_alleles import Answer
 from tasks.clients.ensembl import Manners
-from tests.support import BRCA1_RING, MaveDB, Submitted, brca1, mavedb_of
+from tests.support import BRCA1_RING, MaveDB, Submitted, brca1
 from tests.support_servers import Simulator, served
 
 HGVS = [f"NM_000314.8:c.{n}A>G" for n in range(1, 201)]
@@ -171,11 +170,6 @@ def test_a_mapping_of_uniprots_is_read_whatever_comes_with_it(
 
 
 # The steps, through the real worker.
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Row
 
-from deployments.local.stack import Stack
-from tests.support import MaveDB, Submitted, brca1, mavedb_of
+from tests.support import MaveDB, Submitted, brca1
 
 VARIANTS = 150
 TRANSCRIPT = "NM_007294.4"
@@ -27,11 +26,6 @@ CURRENT = """
        AND status.current AND status.annotation_type = :type
      WHERE variants.scoreset_id = :id ORDER BY variants.id
 """
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,13 @@ import pytest
 
 from deployments.local.simulators.clinvar_alleles import clinvar_allele_id
 from deployments.local.simulators.clinvar_releases import Assertion, assertions
-from deployments.local.stack import Stack
 from mavedb_audit.clinvar import ANNOTATED_RELEASES
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, brca1, wait_until
 
 STEP = "refresh_clinvar_controls"
 #: In none of the plans, so that nobody else has loaded them.
 EXTRA, BROKEN = (2017, 6), (2019, 6)
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

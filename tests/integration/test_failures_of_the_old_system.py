@@ -59,7 +59,7 @@ from mavedb_audit.histories import prefect_client
 from mavedb_audit.reconcile import reconcile
 from mavedb_audit.settings import settings
 from mavedb_audit.verify import Verification, verify
-from tests.support import FINAL, MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import FINAL, MaveDB, Submitted, brca1, wait_until
 from tests.support_mapper import answer_of_the_mapper
 from tests.support_processes import (
     attempts,
@@ -82,11 +82,6 @@ CREATE, MAP, REGISTER, LINK = STEPS = [
 RETRY = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
 #: Long enough for all that is asked meanwhile; Prefect's worker here gives up after 22 seconds.
 OUTAGE_SECONDS = 8.0
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture

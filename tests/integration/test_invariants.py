@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import text
 
-from deployments.local.stack import Stack
 from mavedb_audit.invariants import INVARIANTS, broken
-from tests.support import MaveDB, Submitted, brca1, mavedb_of
+from tests.support import MaveDB, Submitted, brca1
 
 #: What somebody does by hand to a pipeline that had succeeded -> the invariants that it breaks.
 DAMAGES: Mapping[str, tuple[str, set[str]]] = {
@@ -102,11 +101,6 @@ DAMAGES: Mapping[str, tuple[str, set[str]]] = {
         set(),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

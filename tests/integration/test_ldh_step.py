@@ -14,15 +14,10 @@ import pytest
 from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MaveDB, Submitted, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, wait_until
 from tests.support_servers import Simulator
 
 STEP = "submit_score_set_mappings_to_ldh"
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture

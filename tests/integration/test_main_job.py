@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 
-from deployments.local.stack import Stack
 from mavedb_audit.pipelines import PIPELINES
-from tests.support import MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, brca1, wait_until
 
 STEPS = [
     "create_variants_for_score_set",
@@ -21,11 +20,6 @@ PLAN = PIPELINES["validate_map_annotate_score_set"]
 ALL_STEPS = [step.key for step in PLAN.steps]
 #: What `prefect flow-run retry` and the retry button of Prefect's UI send.
 RETRY = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 def _metrics(mavedb: MaveDB, submitted: Submitted) -> list[Row[Any]]:

@@ -18,18 +18,12 @@ from sqlalchemy import Engine, create_engine, text
 
 from deployments.local.ports import LOOPBACK
 from deployments.local.score_set import BRCA1_RING
-from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
 from mavedb_audit.mirror import counts, mirror_until, record_queued
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MAIN_JOB, MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import MAIN_JOB, MaveDB, Submitted, brca1, wait_until
 
 OURS, FOREIGN = "annotate_score_set", "of_somebody_else"
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture

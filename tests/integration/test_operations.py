@@ -22,7 +22,6 @@ from tests.support import (
     MaveDB,
     Submitted,
     brca1,
-    mavedb_of,
     no_worker_takes_runs,
     wait_until,
 )
@@ -33,11 +32,6 @@ CAR = "submit_score_set_mappings_to_car"
 GNOMAD = "link_gnomad_variants"
 STEPS = [CREATE, MAP, CAR, GNOMAD]
 ALICE = {"actor": "alice", "reason": "wrong file"}
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

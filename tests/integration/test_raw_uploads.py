@@ -18,7 +18,7 @@ from mavedb_audit import operations
 from mavedb_audit.errors import RequestError
 from mavedb_audit.trigger import request_pipeline
 from mavedb_audit.upload_store import Digest, digest_of
-from tests.support import MaveDB, Submitted, brca1, mavedb_of
+from tests.support import MaveDB, Submitted, brca1
 from tests.support_command import run_command
 
 CREATE = "create_variants_for_score_set"
@@ -39,11 +39,6 @@ class Uploaded:
     submitted: Submitted
     scores_key: str
     counts_key: str | None
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from deployments.local.stack import Stack
 from mavedb_audit.histories import prefect_client
 from mavedb_audit.recovery import recover_once
 from mavedb_audit.settings import settings
-from tests.support import MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, brca1, wait_until
 from tests.support_processes import (
     attempts,
     drop_locks,
@@ -32,11 +32,6 @@ CREATE, MAP, REGISTER, LINK = STEPS = [
     "submit_score_set_mappings_to_car",
     "link_gnomad_variants",
 ]
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture

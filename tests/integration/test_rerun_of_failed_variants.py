@@ -4,23 +4,17 @@ from typing import Any
 
 import pytest
 
-from deployments.local.stack import Stack
 from mavedb_audit import operations
 from mavedb_audit.errors import RequestError
 from mavedb_audit.recorder.plans import PlannedPipeline
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MaveDB, Submitted, brca1, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, brca1, wait_until
 
 CURRENT = """
     SELECT status.id, variant_id, annotation_type, status.status, failure_category, job_run_id
       FROM variant_annotation_status AS status JOIN variants ON variants.id = variant_id
      WHERE scoreset_id = :id AND current
 """
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

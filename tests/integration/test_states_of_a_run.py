@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from prefect import Task
 from prefect.cache_policies import INPUTS
 from prefect.client.schemas.objects import State
@@ -16,7 +15,6 @@ from prefect.transactions import transaction
 from sqlalchemy import Row
 
 from deployments.local.score_set import BRCA1_RING
-from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
 from mavedb_audit.database import connect
 from mavedb_audit.errors import ServiceError
@@ -25,7 +23,7 @@ from mavedb_audit.hooks import audited_flow, audited_task, pipeline_urn_of, reco
 from mavedb_audit.locks import flow_lock
 from mavedb_audit.recorder.plans import open_pipeline, plan_pipeline
 from mavedb_audit.steps import Step
-from tests.support import MaveDB, Submitted, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, wait_until
 from tests.support_states import FLOW, TASK, described
 
 CREATE, MAP, CAR, GNOMAD = (
@@ -48,11 +46,6 @@ BECOMES = {CREATE: "succeeded", MAP: "succeeded", CAR: "failed", GNOMAD: "skippe
 
 class UndoneError(Exception):
     """What makes Prefect roll back a transaction."""
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 def run_steps(score_set_id: int) -> UUID:

@@ -9,15 +9,10 @@ import pytest
 
 from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
-from tests.support import MaveDB, Submitted, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, wait_until
 
 SUBMIT = "submit_uniprot_mapping_jobs_for_score_set"
 POLL = "poll_uniprot_mapping_jobs_for_score_set"
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from deployments.local.simulators.ensembl import RELEASE
-from deployments.local.stack import Stack
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MaveDB, Submitted, brca1, mavedb_of
+from tests.support import MaveDB, Submitted, brca1
 
 STEP = "populate_vep_for_score_set"
 VARIANTS = 230
@@ -29,11 +28,6 @@ AGE = """
      WHERE variant_id IN (SELECT id FROM variants WHERE scoreset_id = :id)
        AND vep_functional_consequence IS NOT NULL
 """
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture(scope="module")

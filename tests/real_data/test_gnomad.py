@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from deployments.local.simulators.gnomad import create_table, insert_rows
-from deployments.local.stack import Stack
 from deployments.local.submission import insert_score_set
 from tasks.clients.gnomad import GnomadRecord, fetch
-from tests.support import MaveDB, Submitted, mavedb_of
+from tests.support import MaveDB, Submitted
 
 #: Below, and so without the zeros that ClinGen writes before them.
 FIRST_ID = 71_001
@@ -105,11 +104,6 @@ def test_frequencies_agree_with_those_that_gnomad_gave_itself(data: Path, tmp_pa
         row["caid"]: pytest.approx(float(source["AF"]), rel=1e-4, abs=1e-9)
         for row, source in zip(rows, given, strict=True)
     }
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 @pytest.fixture

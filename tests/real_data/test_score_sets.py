@@ -10,9 +10,8 @@ from typing import Any, Literal
 import pytest
 
 from deployments.local.simulators.mapper_replay import replay_answer
-from deployments.local.stack import Stack
 from deployments.local.submission import read_export
-from tests.support import MaveDB, Submitted, mavedb_of, wait_until
+from tests.support import MaveDB, Submitted, wait_until
 
 #: Score sets whose target is known and matches: URN's number, FASTA, rows. Others are in
 #: test_uploads.py.
@@ -30,11 +29,6 @@ REFUSED = [
 REPLAYED_URN = "urn:mavedb:00000081-a-1"
 
 Generation = Literal["A", "B", "C"]
-
-
-@pytest.fixture(scope="module")
-def mavedb(stack: Stack) -> MaveDB:
-    return mavedb_of(stack)
 
 
 def submit(mavedb: MaveDB, data: Path, number: str, target: str) -> Submitted:
