@@ -83,7 +83,7 @@ _LINK = """
 def link_gnomad_variants(
     step: Step,
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Ask gnomAD once for all of the score set's ClinGen alleles, and link what it has.
 

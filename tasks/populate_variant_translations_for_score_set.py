@@ -46,7 +46,7 @@ class Translations:
 def populate_variant_translations_for_score_set(
     step: Step,
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Write the pairs of each variant's alleles.
 

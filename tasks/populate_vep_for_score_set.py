@@ -45,7 +45,7 @@ _WRITE_CONSEQUENCES = """
 def populate_vep_for_score_set(
     step: Step,
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Ask about each distinct HGVS once, and give its consequence to every variant that has it.
 

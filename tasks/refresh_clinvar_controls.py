@@ -109,7 +109,7 @@ def refresh_clinvar_controls(
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
     year: int,
     month: int,
-    correlation_id: str | None = None,  # noqa: ARG001
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Only this score set's variants, and of their links only this release's, are touched."""
     release = Release(year, month)

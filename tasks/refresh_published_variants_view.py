@@ -10,7 +10,7 @@ from mavedb_audit.steps import Step
 def refresh_published_variants_view(
     step: Step,
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Readers of the view are not held up meanwhile."""
     step.progress(0, 100, "Refreshing the published variants view")

@@ -48,8 +48,8 @@ class Candidate:
 def submit_score_set_mappings_to_car(
     step: Step,
     score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    updater_id: int | None = None,  # noqa: ARG001
-    correlation_id: str | None = None,  # noqa: ARG001
+    updater_id: int | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
 ) -> None:
     """Register each distinct HGVS once, and give its allele id to every variant that has it."""
     config = settings()

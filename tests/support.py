@@ -291,6 +291,21 @@ def insert_numbered_variants(connection: Connection, variants: int) -> tuple[int
     return score_set_id, user_id
 
 
+def insert_brca1(connection: Connection) -> tuple[str, int, int]:
+    """A score set of BRCA1's RING domain without variants: its URN, its id and its user's."""
+    urn = f"tmp:{uuid4()}"
+    score_set_id, user_id = insert_score_set(
+        connection,
+        urn=urn,
+        title=urn,
+        target_name="BRCA1",
+        sequence=BRCA1_RING,
+        sequence_type="dna",
+        user="curator",
+    )
+    return urn, score_set_id, user_id
+
+
 def brca1(variants: int, seed: int = 1) -> tuple[str, str]:
     """Scores and counts of so many variants of the demo's target."""
     return generate(seed, variants, BRCA1_RING)

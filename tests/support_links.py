@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Row, text
 
-from deployments.local.score_set import BRCA1_RING
-from deployments.local.submission import insert_score_set
 from mavedb_audit.trigger import request_pipeline
-from tests.support import MaveDB, Submitted, brca1, wait_until
+from tests.support import MaveDB, Submitted, brca1, insert_brca1, wait_until
 from tests.support_defects import LINK, MAP, Account, Ended, ending
 from tests.support_mapper import mapper_at_work
 from tests.support_processes import attempts, kill, running_attempt
@@ -201,17 +198,8 @@ LINKS = """
 
 def copy_of(mavedb: MaveDB, submitted: Submitted) -> Submitted:
     """Another score set with the same variants, mapped and registered, and with nothing else."""
-    urn = f"tmp:{uuid4()}"
     with mavedb.engine.begin() as connection:
-        score_set_id, user_id = insert_score_set(
-            connection,
-            urn=urn,
-            title=urn,
-            target_name="BRCA1",
-            sequence=BRCA1_RING,
-            sequence_type="dna",
-            user="curator",
-        )
+        urn, score_set_id, user_id = insert_brca1(connection)
         connection.execute(
             text(COPY), {"id": submitted.score_set_id, "copy": score_set_id, "urn": urn}
         )

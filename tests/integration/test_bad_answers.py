@@ -4,20 +4,18 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 from sqlalchemy import text
 
 from deployments.local.simulators import clingen, ensembl, uniprot
-from deployments.local.submission import insert_score_set
 from tasks.clients import clingen_alleles, vep
 from tasks.clients import uniprot as uniprot_client
 from tasks.clients.clingen import Account, Outcome, Registered, Unreadable, register
 from tasks.clients.clingen_alleles import Answer
 from tasks.clients.ensembl import Manners
-from tests.support import BRCA1_RING, MaveDB, Submitted, brca1
+from tests.support import MaveDB, Submitted, brca1, insert_brca1
 from tests.support_servers import Simulator, served
 
 HGVS = [f"NM_000314.8:c.{n}A>G" for n in range(1, 201)]
@@ -175,18 +173,9 @@ def test_a_mapping_of_uniprots_is_read_whatever_comes_with_it(
 @pytest.fixture(scope="module")
 def uploaded(mavedb: MaveDB) -> Submitted:
     """A score set whose variants were created, and nothing else."""
-    urn = f"tmp:{uuid4()}"
     rows = list(csv.DictReader(brca1(40)[0].splitlines()))
     with mavedb.engine.begin() as connection:
-        score_set_id, user_id = insert_score_set(
-            connection,
-            urn=urn,
-            title=urn,
-            target_name="BRCA1",
-            sequence=BRCA1_RING,
-            sequence_type="dna",
-            user="curator",
-        )
+        urn, score_set_id, user_id = insert_brca1(connection)
         connection.execute(
             text(
                 """
