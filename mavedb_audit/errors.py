@@ -35,6 +35,10 @@ class RequestError(MaveDBAuditError):
     """A pipeline was asked for that cannot be run: unknown name, score set or parameter."""
 
 
+class NotFoundError(RequestError):
+    """What was asked about is not there; the message names its URN."""
+
+
 class StepError(MaveDBAuditError):
     """A step ended without doing its work, for a reason that is known.
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from mavedb_audit.errors import RequestError
+from mavedb_audit.errors import NotFoundError, RequestError
 from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
 from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
 from mavedb_audit.recorder.resetting import Selection, reset_jobs
@@ -209,12 +209,12 @@ def _require_score_set(connection: Connection | Session, score_set_id: Any) -> N
 
 
 def find_pipeline(connection: Connection | Session, urn: str) -> PlannedPipeline:
-    """Raises RequestError where no pipeline has that URN."""
+    """Raises NotFoundError where no pipeline has that URN."""
     pipeline_id = connection.execute(
         text("SELECT id FROM pipelines WHERE urn = :urn"), {"urn": urn}
     ).scalar_one_or_none()
     if pipeline_id is None:
-        raise RequestError(f"There is no pipeline {urn}")
+        raise NotFoundError(f"There is no pipeline {urn}")
     return PlannedPipeline(pipeline_id, urn)
 
 
