@@ -30,10 +30,12 @@ class History(View):
 
 #: A task run that no plan knows belongs to the pipeline of its flow run.
 _RUNS = """
-    SELECT run.run_id, run.kind, run.name FROM prefect_runs AS run
-     WHERE run.job_id IN (SELECT id FROM job)
-        OR run.pipeline_id = :pipeline_id
-        OR run.flow_run_id IN (SELECT run_id FROM prefect_runs WHERE pipeline_id = :pipeline_id)
+    SELECT run_id, kind, name FROM prefect_runs WHERE job_id IN (SELECT id FROM job)
+     UNION
+    SELECT run_id, kind, name FROM prefect_runs WHERE pipeline_id = :pipeline_id
+     UNION
+    SELECT run_id, kind, name FROM prefect_runs
+     WHERE flow_run_id IN (SELECT run_id FROM prefect_runs WHERE pipeline_id = :pipeline_id)
 """
 
 _EVENTS = f"""
