@@ -2,7 +2,7 @@
 
 Each (variant, annotation type, source version) in a job's scope has one current row that says
 whether the annotation is there, and if not, why. Rows move in sets: COPY into a temporary table,
-retire what they replace, insert.
+retire what they replace, insert, count.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit import annotation_events
+from mavedb_audit import account_counts, annotation_events
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
@@ -130,6 +130,14 @@ def write(
     connection.execute(text("ANALYZE incoming_status"))
     connection.execute(text(_RETIRE.format(source="incoming_status")), parameters)
     connection.execute(text(_INSERT.format(data=release.status_data)), parameters)
+    account_counts.count_again(
+        connection,
+        "incoming_status",
+        score_set_id=score_set_id,
+        annotation_type=annotation_type,
+        per_version=annotation_type in KEPT_PER_VERSION,
+        version=version,
+    )
     if release.has_events:
         annotation_events.write(
             connection,
@@ -176,6 +184,14 @@ def write_rest_of_scope(
     connection.execute(text(rest), parameters)
     connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
     connection.execute(text(_INSERT_REST.format(data=release.status_data)), parameters)
+    account_counts.count_again(
+        connection,
+        "rest_of_scope",
+        score_set_id=score_set_id,
+        annotation_type=annotation_type,
+        per_version=annotation_type in KEPT_PER_VERSION,
+        version=version,
+    )
     # That a job did not reach an allele says nothing of it, and other score sets share the allele.
     if release.has_events and annotation_type in annotation_events.ABOUT_VARIANTS:
         annotation_events.write(
@@ -190,17 +206,43 @@ def write_rest_of_scope(
 
 
 def withdraw_rest_of_scope(connection: Connection, job_id: int) -> None:
-    """Retire what was written for a job that had not reached its variants: it had, after all."""
+    """Retire what was written for a job that had not reached its variants: it had, after all.
+
+    The caller holds the lock of its score set's account.
+    """
+    reason = release_of(connection).reason("status")
     connection.execute(
         text(
             f"""
-            UPDATE variant_annotation_status AS status SET current = false, updated_at = now()
-             WHERE job_run_id = :job_id AND current
-               AND {release_of(connection).reason("status")} = ANY (:not_reached)
+            CREATE TEMPORARY TABLE withdrawn ON COMMIT DROP AS
+            SELECT status.id, status.variant_id, status.annotation_type, planned.score_set_id
+              FROM variant_annotation_status AS status
+              JOIN planned_jobs AS planned ON planned.job_id = status.job_run_id
+             WHERE status.job_run_id = :job_id AND status.current
+               AND {reason} = ANY (:not_reached)
             """
         ),
         {"job_id": job_id, "not_reached": sorted(NOT_REACHED)},
     )
+    connection.execute(
+        text(
+            """
+            UPDATE variant_annotation_status AS status SET current = false, updated_at = now()
+              FROM withdrawn WHERE withdrawn.id = status.id
+            """
+        )
+    )
+    kinds = connection.execute(text("SELECT DISTINCT score_set_id, annotation_type FROM withdrawn"))
+    for score_set_id, annotation_type in kinds.all():
+        account_counts.count_again(
+            connection,
+            "withdrawn",
+            score_set_id=score_set_id,
+            annotation_type=annotation_type,
+            per_version=False,
+            version=None,
+        )
+    connection.execute(text("DROP TABLE withdrawn"))
 
 
 def _row(

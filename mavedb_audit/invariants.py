@@ -9,8 +9,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from mavedb_audit.account_counts import BLOCK_SIZE
 from mavedb_audit.pipelines import KEPT_PER_VERSION, PIPELINES, START_PIPELINE
 from mavedb_audit.recorder.closing import DERIVED_STATUS
+from mavedb_audit.release import release_of
 from mavedb_audit.states import TERMINAL_JOB_STATUSES, TERMINAL_PIPELINE_STATUSES
 
 _EXAMPLES = 20
@@ -55,6 +57,16 @@ _ROWS = """
             SELECT FROM planned_jobs AS other JOIN pipelines ON pipelines.id = other.pipeline_id
              WHERE other.score_set_id = job.score_set_id
                AND pipelines.status <> ALL (:terminal_pipeline))
+    ), accounted AS (
+        SELECT DISTINCT scoresets.id AS score_set_id
+          FROM job JOIN scoresets ON scoresets.id = job.score_set_id
+    ), recorded AS (
+        SELECT accounted.score_set_id, status.annotation_type, status.version, status.status,
+               {reason} AS reason, variant.id / {block_size} AS id_block
+          FROM accounted
+          JOIN variants AS variant ON variant.scoreset_id = accounted.score_set_id
+          JOIN variant_annotation_status AS status
+            ON status.variant_id = variant.id AND status.current
     )
 """
 
@@ -163,6 +175,22 @@ INVARIANTS: Mapping[str, str] = {
                          THEN count(DISTINCT coalesce(status.version, '')) ELSE 1 END) AS wrong
          GROUP BY score_set_id, annotation_type
     """,
+    "as many statuses are counted as there are": """
+        SELECT format('score set %s', score_set_id),
+               format('%s: %s, counted %s',
+                      concat_ws(' ', annotation_type, version, status, reason), sum(there),
+                      sum(counted))
+          FROM (SELECT score_set_id, annotation_type, version, status, reason, id_block,
+                       sum(there) AS there, sum(counted) AS counted
+                  FROM (SELECT *, 1 AS there, 0 AS counted FROM recorded
+                         UNION ALL
+                        SELECT score_set_id, annotation_type, version, status, reason, id_block,
+                               0, variants
+                          FROM accounted JOIN account_counts USING (score_set_id)) AS both_sides
+                 GROUP BY score_set_id, annotation_type, version, status, reason, id_block
+                HAVING sum(there) <> sum(counted)) AS wrong
+         GROUP BY score_set_id, annotation_type, version, status, reason
+    """,
 }
 
 
@@ -186,10 +214,12 @@ def broken(connection: Connection, since: datetime | None) -> list[Broken]:
         "kept_per_version": [kept for _, _, kept in owed],
     }
     found = []
+    reason = release_of(connection).reason("status")
+    rows_of = _ROWS.format(reason=reason, block_size=BLOCK_SIZE)
     for invariant, query in INVARIANTS.items():
         rows = connection.execute(
             text(
-                f"{_ROWS} SELECT subject, found, count(*) OVER () AS rows"
+                f"{rows_of} SELECT subject, found, count(*) OVER () AS rows"
                 f" FROM ({query}) AS broken (subject, found) ORDER BY 1, 2 LIMIT {_EXAMPLES}"
             ),
             parameters,

@@ -5,11 +5,9 @@ hold across all processes and hosts. A slot is taken once for all that a step as
 one costs a tenth of a second.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 
 import httpx
 import stamina
@@ -24,27 +22,17 @@ from prefect.exceptions import ObjectNotFound
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.logs import logger_of
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: How long a killed process keeps its slot: the least that Prefect grants.
 _LEASE_SECONDS = 60
 _LONGEST_PAUSE_SECONDS = 5.0
 #: Prefect's server is away, or stands before a database that is.
 _UNANSWERED = (httpx.HTTPError, ConcurrencySlotAcquisitionError)
-
-
-class Service(StrEnum):
-    """A service that steps ask, by the name of its limit in Prefect."""
-
-    VRS_MAPPER = "mavedb-vrs-mapper"
-    CLINGEN_ALLELE_REGISTRY = "mavedb-clingen-allele-registry"
-    LINKED_DATA_HUB = "mavedb-linked-data-hub"
-    GNOMAD = "mavedb-gnomad"
-    CLINVAR_ARCHIVE = "mavedb-clinvar-archive"
-    UNIPROT = "mavedb-uniprot"
-    ENSEMBL = "mavedb-ensembl"
 
 
 #: The mapper aligns each score set on several cores. ClinGen bears five requests at once, which is
@@ -77,9 +65,7 @@ def slot_at(service: Service, *, on_wait: Callable[[], None]) -> Iterator[None]:
         try:
             slot.close()
         except httpx.HTTPError as error:
-            logger.warning(
-                "slot of %s not given back, its lease ends by itself: %s", service, error
-            )
+            logger.warning("slot.not_returned", service=service.value, error=str(error))
 
 
 def _take_patiently(service: Service, on_wait: Callable[[], None]) -> ExitStack:
@@ -126,12 +112,14 @@ class AppliedLimit:
     before: int | None
 
 
-def apply(client: SyncPrefectClient, *, reset: bool = False) -> list[AppliedLimit]:
+def apply(
+    client: SyncPrefectClient, limits: Mapping[Service, int] = LIMITS, *, reset: bool = False
+) -> list[AppliedLimit]:
     """Make each service's limit where Prefect lacks it.
 
-    What somebody set in Prefect stays, unless it is to be `reset` to LIMITS.
+    What somebody set in Prefect stays, unless it is to be `reset` to `limits`.
     """
-    return [_apply(client, service, limit, reset) for service, limit in LIMITS.items()]
+    return [_apply(client, service, limit, reset) for service, limit in limits.items()]
 
 
 def _apply(client: SyncPrefectClient, service: Service, limit: int, reset: bool) -> AppliedLimit:

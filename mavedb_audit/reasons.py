@@ -5,7 +5,7 @@ service said where there is something to add, in error_message.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 
 class AnnotationStatus(StrEnum):
@@ -47,6 +47,14 @@ class Reason(StrEnum):
     UPSTREAM_NOT_DONE = "dependency_failure"
 
 
+class Remedy(Enum):
+    """What an operator can run again about it."""
+
+    FAILED_VARIANTS = auto()
+    MAP_AGAIN = auto()
+    RETRY_PIPELINE = auto()
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a curator is told: one sentence, and what can be done about it.
@@ -57,6 +65,7 @@ class Meaning:
     sentence: str
     hint: str
     status: AnnotationStatus
+    remedy: Remedy | None = None
 
 
 MEANINGS: dict[Reason, Meaning] = {
@@ -70,6 +79,7 @@ MEANINGS: dict[Reason, Meaning] = {
         "Older mappers leave out variants that change nothing, such as p.=; map the score set again"
         " once the mapper has been updated.",
         AnnotationStatus.FAILED,
+        Remedy.MAP_AGAIN,
     ),
     Reason.NOTHING_TO_MAP: Meaning(
         "There is nothing to map: this variant lies in an intron, or does not change the protein.",
@@ -85,6 +95,7 @@ MEANINGS: dict[Reason, Meaning] = {
         "The mapper wrote no HGVS expression for this variant, and the service is asked by HGVS.",
         "Map the score set again, with a newer mapper where there is one.",
         AnnotationStatus.SKIPPED,
+        Remedy.MAP_AGAIN,
     ),
     Reason.MULTI_VARIANT: Meaning(
         "This variant combines several changes, and the service takes single changes only.",
@@ -95,6 +106,7 @@ MEANINGS: dict[Reason, Meaning] = {
         "This variant was mapped long ago, in an old format (VRS 1) that can no longer be used.",
         "Map the score set again.",
         AnnotationStatus.SKIPPED,
+        Remedy.MAP_AGAIN,
     ),
     Reason.REJECTED_BY_CLINGEN: Meaning(
         "ClinGen's Allele Registry refused to register this variant.",
@@ -110,6 +122,7 @@ MEANINGS: dict[Reason, Meaning] = {
         "ClinGen's Allele Registry gave no answer about this variant.",
         "Run the step again for the failed variants; the cause follows.",
         AnnotationStatus.FAILED,
+        Remedy.FAILED_VARIANTS,
     ),
     Reason.MULTI_VARIANT_CLINGEN_ALLELE_ID: Meaning(
         "This variant has several ClinGen allele ids, and the source is searched by a single one.",
@@ -141,6 +154,7 @@ MEANINGS: dict[Reason, Meaning] = {
         "Ensembl gave no answer about this variant.",
         "Run the step again for the failed variants; the cause follows.",
         AnnotationStatus.FAILED,
+        Remedy.FAILED_VARIANTS,
     ),
     Reason.NO_CLINVAR_ALLELE: Meaning(
         "ClinGen's Allele Registry, asked for this variant's ClinVar record, knows of none.",
@@ -171,29 +185,36 @@ MEANINGS: dict[Reason, Meaning] = {
         "ClinGen's Linked Data Hub did not take the batch that this variant was sent in.",
         "Run the step again for the failed variants; what the hub said follows.",
         AnnotationStatus.FAILED,
+        Remedy.FAILED_VARIANTS,
     ),
     Reason.STEP_FAILED: Meaning(
         "The step failed before it reached this variant.",
         "Run the step again once the cause that follows is mended.",
         AnnotationStatus.FAILED,
+        Remedy.RETRY_PIPELINE,
     ),
     Reason.STEP_CANCELLED: Meaning(
         "The step was cancelled before it reached this variant.",
         "Run the step again.",
         AnnotationStatus.SKIPPED,
+        Remedy.RETRY_PIPELINE,
     ),
     Reason.STEP_SKIPPED: Meaning(
         "The step is switched off in this installation.",
         "Switch it on by the setting that follows, then run it again.",
         AnnotationStatus.SKIPPED,
+        Remedy.RETRY_PIPELINE,
     ),
     Reason.UPSTREAM_NOT_DONE: Meaning(
         "The step never ran, because a step that it depends on did not succeed.",
         "Mend the step that follows, then run the pipeline again.",
         AnnotationStatus.SKIPPED,
+        Remedy.RETRY_PIPELINE,
     ),
 }
 
+
+_STORED = frozenset(str(reason) for reason in Reason)
 
 #: Nobody asked about the variant: the reasons of steps that did not get that far.
 NOT_REACHED = frozenset(
@@ -204,6 +225,11 @@ NOT_REACHED = frozenset(
         Reason.UPSTREAM_NOT_DONE,
     }
 )
+
+
+def meaning_of(stored: str | None) -> Meaning | None:
+    """What a stored reason means; None where there is none, or MaveDB wrote a word of its own."""
+    return MEANINGS[Reason(stored)] if stored in _STORED else None
 
 
 def explain(reason: Reason, addition: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The base of all that the read side answers with, for the command line, HTTP and the page alike."""
+"""The base of all that the read side answers with: on the command line, over HTTP, on the page."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel

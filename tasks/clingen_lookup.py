@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import RETRYABLE
-from mavedb_audit.limits import Service
 from mavedb_audit.metrics import count_cached
+from mavedb_audit.services import Service
 from mavedb_audit.settings import Settings, settings
 from mavedb_audit.steps import Step
 from tasks.clients.allele_cache import AlleleCache, Server

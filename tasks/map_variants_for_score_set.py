@@ -11,9 +11,9 @@ from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from mavedb_audit.texts import json_text, storable

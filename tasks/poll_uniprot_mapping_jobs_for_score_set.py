@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.limits import Service
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import uniprot

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, text
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import ConfigurationError
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import clingen

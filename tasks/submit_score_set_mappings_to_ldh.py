@@ -12,10 +12,10 @@ from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.reasons import Reason
 from mavedb_audit.scopes import IN_SCOPE
+from mavedb_audit.services import Service
 from mavedb_audit.settings import Settings, settings
 from mavedb_audit.steps import Step
 from tasks.clients import clingen, ldh

@@ -2,9 +2,9 @@
 
 from mavedb_audit.errors import StepError
 from mavedb_audit.hooks import audited_task
-from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import POLL_UNIPROT
 from mavedb_audit.recorder.plans import set_job_params
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import uniprot

@@ -64,9 +64,10 @@ class Move:
 
 def follow(connection: Connection, moves: Sequence[Move]) -> None:
     """Apply the moves, given in the order of pipelines and jobs."""
-    closing = sorted({move.pipeline_id for move in moves if move.may_close})
+    closing = {move.pipeline_id for move in moves if move.may_close}
+    closing |= _pipelines_that_may_withdraw(connection, moves)
     if closing:
-        lock_for_closing(connection, closing)
+        lock_for_closing(connection, sorted(closing))
     for move in moves:
         lock_pipeline(connection, move.pipeline_id)
         if move.is_flow:
@@ -78,6 +79,28 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
                 follow_flow_run(connection, move.pipeline_id, move.type, move.name, move.timestamp)
         elif move.job_id is not None:
             _move_job(connection, move, move.job_id)
+
+
+def _pipelines_that_may_withdraw(connection: Connection, moves: Sequence[Move]) -> set[int]:
+    """Those with a job that a task run's success would end: its step has not ended it itself."""
+    job_ids = [
+        move.job_id
+        for move in moves
+        if not move.is_flow and job_status(move.type, move.name) is JobStatus.SUCCEEDED
+    ]
+    if not job_ids:
+        return set()
+    rows = connection.execute(
+        text(
+            """
+            SELECT pipeline_id FROM job_runs
+             WHERE id = ANY (:ids)
+               AND (status IN ('pending', 'queued', 'running') OR metadata ? 'inferred')
+            """
+        ),
+        {"ids": job_ids},
+    )
+    return set(rows.scalars())
 
 
 def _move_job(connection: Connection, move: Move, job_id: int) -> None:

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from mavedb_audit.limits import Service
 from mavedb_audit.locks import in_turn
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients.clinvar_archive import Archive, Release

@@ -17,7 +17,7 @@ from deployments.local.ports import LOOPBACK, choose
 from deployments.local.simulators.clingen import create_app
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory
-from mavedb_audit.limits import Service
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients.allele_cache import PREFIX, AlleleCache, Server

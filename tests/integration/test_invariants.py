@@ -8,6 +8,8 @@ from sqlalchemy import text
 from mavedb_audit.invariants import INVARIANTS, broken
 from tests.support import MaveDB, Submitted, brca1
 
+COUNTED = "as many statuses are counted as there are"
+
 #: What somebody does by hand to a pipeline that had succeeded -> the invariants that it breaks.
 DAMAGES: Mapping[str, tuple[str, set[str]]] = {
     "a job failed": (
@@ -82,7 +84,10 @@ DAMAGES: Mapping[str, tuple[str, set[str]]] = {
         " (SELECT max(status.id) FROM variant_annotation_status AS status"
         " JOIN job_runs ON job_runs.id = job_run_id WHERE pipeline_id = :id"
         " AND job_function = 'link_gnomad_variants')",
-        {"a variant has one current status of each annotation type that its pipelines owe"},
+        {
+            "a variant has one current status of each annotation type that its pipelines owe",
+            COUNTED,
+        },
     ),
     "a variant with two statuses of a version": (
         "INSERT INTO variant_annotation_status"
@@ -90,7 +95,10 @@ DAMAGES: Mapping[str, tuple[str, set[str]]] = {
         " SELECT variant_id, annotation_type, version, 'skipped', true"
         " FROM variant_annotation_status JOIN job_runs ON job_runs.id = job_run_id"
         " WHERE pipeline_id = :id AND job_function = 'link_gnomad_variants' LIMIT 1",
-        {"a variant has one current status of each annotation type that its pipelines owe"},
+        {
+            "a variant has one current status of each annotation type that its pipelines owe",
+            COUNTED,
+        },
     ),
     "a variant with a status of another version": (
         "INSERT INTO variant_annotation_status"
@@ -98,7 +106,25 @@ DAMAGES: Mapping[str, tuple[str, set[str]]] = {
         " SELECT variant_id, annotation_type, 'v2.1', 'skipped', true"
         " FROM variant_annotation_status JOIN job_runs ON job_runs.id = job_run_id"
         " WHERE pipeline_id = :id AND job_function = 'link_gnomad_variants' LIMIT 1",
-        set(),
+        {COUNTED},
+    ),
+    "a count is too high": (
+        "UPDATE account_counts SET variants = variants + 1, variant_ids = NULL"
+        " FROM planned_jobs WHERE planned_jobs.score_set_id = account_counts.score_set_id"
+        " AND pipeline_id = :id AND annotation_type = 'gnomad_allele_frequency'",
+        {COUNTED},
+    ),
+    "a count is in another block": (
+        "UPDATE account_counts SET id_block = id_block + 1000"
+        " FROM planned_jobs WHERE planned_jobs.score_set_id = account_counts.score_set_id"
+        " AND pipeline_id = :id AND annotation_type = 'gnomad_allele_frequency'",
+        {COUNTED},
+    ),
+    "a count is lost": (
+        "DELETE FROM account_counts USING planned_jobs"
+        " WHERE planned_jobs.score_set_id = account_counts.score_set_id"
+        " AND pipeline_id = :id AND annotation_type = 'gnomad_allele_frequency'",
+        {COUNTED},
     ),
 }
 

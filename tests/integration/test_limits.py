@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from mavedb_audit.limits import LIMITS, Service, slot_at
+from mavedb_audit.limits import LIMITS, slot_at
+from mavedb_audit.services import Service
 from tests.support import MaveDB, Submitted, brca1, wait_until
 from tests.support_command import run_command
 

@@ -14,7 +14,7 @@ import pytest
 from deployments.local.simulators import clingen, clinvar, ensembl, genboree, mapper, uniprot
 from mavedb_audit.errors import ServiceError
 from mavedb_audit.failures import FailureCategory
-from mavedb_audit.limits import Service
+from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step
 from tasks.clients import gnomad, ldh, vep

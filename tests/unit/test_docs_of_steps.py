@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mavedb_audit.failures import RETRYABLE, FailureCategory
-from mavedb_audit.limits import Service
 from mavedb_audit.pipelines import Step
 from mavedb_audit.reasons import MEANINGS, AnnotationStatus, Reason
+from mavedb_audit.services import Service
 from mavedb_audit.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
