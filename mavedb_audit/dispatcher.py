@@ -1,6 +1,5 @@
 """Takes pipeline requests to Prefect. Several dispatchers may run: each request goes out once."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,13 @@ from sqlalchemy.exc import OperationalError
 
 from mavedb_audit.database import connect, engine
 from mavedb_audit.errors import DatabaseUnreachableError
+from mavedb_audit.logs import logger_of, saying
+from mavedb_audit.prefect_ui import Shown, shown_as
 from mavedb_audit.settings import settings
+from mavedb_audit.tracing import span
 from mavedb_audit.trigger import REQUESTS_CHANNEL
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: The name that every deployment of a pipeline's flow bears in prefect.yaml.
 DEPLOYMENT_NAME = "mavedb"
@@ -29,8 +31,10 @@ class Request:
     """A request that was taken, and what its flow run is made from."""
 
     request_id: int
+    pipeline_id: int
     pipeline_urn: str
     pipeline_name: str
+    correlation_id: str | None
     score_set_urn: str | None
 
 
@@ -48,7 +52,7 @@ def dispatch_until(stop: threading.Event) -> None:
                             pass
                         _wait_for_request(listener)
             except (DatabaseUnreachableError, OperationalError, psycopg.OperationalError) as error:
-                logger.warning("the database does not answer, trying again: %s", error)
+                logger.warning("database.interrupted", part="dispatcher", error=str(error))
                 stop.wait(settings().dispatch_poll_seconds)
 
 
@@ -63,27 +67,40 @@ def dispatch_next(client: SyncPrefectClient) -> bool:
         request = _take(connection)
         if request is None:
             return False
-        try:
-            flow_run_id = _create_flow_run(client, request)
-        except (httpx.HTTPError, ObjectNotFound, ValueError) as error:
-            # A ValueError is an answer that is not Prefect's, such as a proxy's page.
-            cause = _explain(request, error)
-            logger.warning("request of %s waits: %s", request.pipeline_urn, cause)
-            _put_off(connection, request, cause)
-        else:
-            _settle(connection, request, flow_run_id)
-            logger.info("dispatched %s as flow run %s", request.pipeline_urn, flow_run_id)
+        with (
+            saying(
+                correlation_id=request.correlation_id,
+                pipeline_urn=request.pipeline_urn,
+                pipeline=request.pipeline_name,
+                score_set_urn=request.score_set_urn,
+            ),
+            span("dispatch"),
+        ):
+            _dispatch(client, connection, request)
     return True
 
 
-def _create_flow_run(client: SyncPrefectClient, request: Request) -> UUID:
+def _dispatch(client: SyncPrefectClient, connection: Connection, request: Request) -> None:
+    try:
+        flow_run_id = _create_flow_run(client, request, shown_as(connection, request.pipeline_id))
+    except (httpx.HTTPError, ObjectNotFound, ValueError) as error:
+        # A ValueError is an answer that is not Prefect's, such as a proxy's page.
+        cause = _explain(request, error)
+        logger.warning("pipeline.put_off", error=cause)
+        _put_off(connection, request, cause)
+    else:
+        _settle(connection, request, flow_run_id)
+        logger.info("pipeline.dispatched", flow_run_id=str(flow_run_id))
+
+
+def _create_flow_run(client: SyncPrefectClient, request: Request, shown: Shown) -> UUID:
     deployment = client.read_deployment_by_name(f"{request.pipeline_name}/{DEPLOYMENT_NAME}")
     flow_run = client.create_flow_run_from_deployment(
         deployment.id,
         parameters={"pipeline_urn": request.pipeline_urn},
         idempotency_key=request.pipeline_urn,
-        name=f"{request.score_set_urn} {request.pipeline_name}",
-        tags=[request.score_set_urn] if request.score_set_urn else [],
+        name=shown.name,
+        tags=shown.tags,
     )
     return flow_run.id
 
@@ -101,7 +118,8 @@ def _take(connection: Connection) -> Request | None:
     row = connection.execute(
         text(
             """
-            SELECT request.id, pipeline.urn, pipeline.name, score_set.urn AS score_set_urn
+            SELECT request.id, pipeline.id, pipeline.urn, pipeline.name, pipeline.correlation_id,
+                   score_set.urn AS score_set_urn
               FROM pipeline_requests AS request
               JOIN pipelines AS pipeline ON pipeline.id = request.pipeline_id
               LEFT JOIN LATERAL (

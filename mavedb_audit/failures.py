@@ -2,41 +2,16 @@
 
 import traceback
 from dataclasses import dataclass
-from enum import StrEnum
 
 import httpx
 import psycopg
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from mavedb_audit.failure_categories import FailureCategory
 from mavedb_audit.texts import storable
 
-
-class FailureCategory(StrEnum):
-    """MaveDB's values of job_runs.failure_category."""
-
-    SYSTEM_ERROR = "system_error"
-    TIMEOUT = "timeout"
-    RESOURCE_EXHAUSTION = "resource_exhaustion"
-    CONFIGURATION_ERROR = "configuration_error"
-    DEPENDENCY_FAILURE = "dependency_failure"
-    ENQUEUE_ERROR = "enqueue_error"
-    SCHEDULING_ERROR = "scheduling_error"
-    CANCELLED = "cancelled"
-    VALIDATION_ERROR = "validation_error"
-    DATA_ERROR = "data_error"
-    NETWORK_ERROR = "network_error"
-    API_RATE_LIMITED = "api_rate_limited"
-    SERVICE_UNAVAILABLE = "service_unavailable"
-    AUTHENTICATION_FAILED = "authentication_failed"
-    PERMISSION_ERROR = "permission_error"
-    QUOTA_EXCEEDED = "quota_exceeded"
-    INVALID_HGVS = "invalid_hgvs"
-    REFERENCE_MISMATCH = "reference_mismatch"
-    VRS_MAPPING_FAILED = "vrs_mapping_failed"
-    TRANSCRIPT_NOT_FOUND = "transcript_not_found"
-    UNKNOWN = "unknown"
-
+__all__ = ["RETRYABLE", "Failure", "FailureCategory", "category_of_status", "classify"]
 
 #: Another try may end differently; every other category would fail the same way again.
 RETRYABLE = frozenset(

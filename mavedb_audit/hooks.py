@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec
@@ -18,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from mavedb_audit.database import connect
 from mavedb_audit.errors import DatabaseUnreachableError, ServiceError
 from mavedb_audit.failures import classify
+from mavedb_audit.logs import logger_of
+from mavedb_audit.prefect_ui import summarise
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
@@ -27,7 +28,7 @@ from mavedb_audit.states import FINAL_STATE_TYPES, Run, RunKind, Source, Transit
 from mavedb_audit.steps import Step
 
 P = ParamSpec("P")
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 def pipeline_urn_of(flow_run_id: UUID, parameters: dict[str, Any] | None) -> str:
@@ -141,6 +142,7 @@ def close_cancelled_flow(
             close_open_jobs(connection, pipeline_id, "CANCELLED", state.message or "in Prefect")
 
     _write_quietly(close, what=f"the cancellation of {run.name}", may_take_long=True)
+    summarise(flow_run.id)
 
 
 def record_quietly(batch: Sequence[Transition]) -> None:
@@ -174,7 +176,7 @@ def _write_quietly(write: Callable[[Connection], None], *, what: str, may_take_l
             )
             write(connection)
     except (SQLAlchemyError, DatabaseUnreachableError) as error:
-        logger.warning("%s not recorded by the hook: %s", what, error)
+        logger.warning("hook.not_recorded", what=what, error=str(error))
 
 
 def _run_of_flow(flow_run: FlowRun) -> Run:

@@ -6,11 +6,11 @@ same score set. A connection that PostgreSQL lost (a restart) is made anew, and 
 again, by a thread that looks after it.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +19,10 @@ import psycopg
 from mavedb_audit.database import lock_url, patiently
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.logs import logger_of
 from mavedb_audit.settings import settings
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Session = psycopg.Connection[Any]
 
@@ -85,12 +86,15 @@ def in_turn(key: str, others: str, *, on_wait: Callable[[], None]) -> Iterator[N
 def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[None]:
     sessions = [patiently(_connect)()]
     stop = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(key, sessions, stop), daemon=True)
+    # In our context, so that what it logs says for which step it is.
+    keeper = threading.Thread(
+        target=copy_context().run, args=(_keep, key, sessions, stop), daemon=True
+    )
     try:
         try:
             take(sessions[-1], key)
         except psycopg.OperationalError as lost:
-            logger.warning("the wait for the lock %s was cut off, waiting again: %s", key, lost)
+            logger.warning("lock.wait_interrupted", lock=key, error=str(lost))
             sessions[-1].close()
             sessions.append(patiently(_connect)())
             # The holder's session is gone as well: it takes its lock again before we ask for it.
@@ -111,13 +115,13 @@ def _keep(key: str, sessions: list[Session], stop: threading.Event) -> None:
         try:
             sessions[-1].execute("SELECT 1")
         except psycopg.OperationalError as lost:
-            logger.warning("lost the lock %s, taking it again: %s", key, lost)
+            logger.warning("lock.lost", lock=key, error=str(lost))
             sessions[-1].close()
             try:
                 sessions.append(_connect())
                 _try_to_take(sessions[-1], key)
             except psycopg.OperationalError as error:
-                logger.warning("the database does not answer yet: %s", error)
+                logger.warning("lock.not_retaken", lock=key, error=str(error))
 
 
 def _connect() -> Session:

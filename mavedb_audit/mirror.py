@@ -5,7 +5,6 @@ have no event. What is missed here the reconciler finds.
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from prefect.events.schemas.events import Event
 from websockets.exceptions import WebSocketException
 
 from mavedb_audit.events import PREFIXES
+from mavedb_audit.logs import logger_of
 from mavedb_audit.sightings import (
     OUTAGES,
     Counts,
@@ -34,7 +34,7 @@ from mavedb_audit.sightings import (
 __all__ = ["Counts", "counts", "mirror_until"]
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 QUEUE_SIZE = 100_000
 _BATCH_SIZE = 500
@@ -81,14 +81,14 @@ async def _receive(queue: asyncio.Queue[Event], caught_up: asyncio.Event) -> Non
         try:
             async with _subscribed() as subscriber, asyncio.TaskGroup() as tasks:
                 if is_out:
-                    logger.info("Prefect's events come again")
+                    logger.info("prefect.resumed", part="mirror")
                     is_out = False
                 back_fill = tasks.create_task(_back_fill(caught_up))
                 await _queue_events(subscriber, queue)
                 back_fill.cancel()
         except* (OSError, WebSocketException) as group:
             if not is_out:
-                logger.warning("no events from Prefect, trying again: %s", group.exceptions[0])
+                logger.warning("prefect.interrupted", part="mirror", error=str(group.exceptions[0]))
             is_out = True
         caught_up.clear()
         await asyncio.sleep(_RETRY_SECONDS)
@@ -110,7 +110,7 @@ async def _subscribed() -> AsyncIterator[PrefectEventSubscriber]:
             async with asyncio.timeout(1):
                 await subscriber.__aexit__(None, None, None)
         except TimeoutError:
-            logger.debug("Prefect did not close the event stream in time")
+            logger.debug("mirror.closed_late")
 
 
 async def _queue_events(subscriber: PrefectEventSubscriber, queue: asyncio.Queue[Event]) -> None:
@@ -121,13 +121,13 @@ async def _queue_events(subscriber: PrefectEventSubscriber, queue: asyncio.Queue
             return
         except (ValueError, KeyError, TypeError) as error:
             if count("malformed", "no event"):
-                logger.warning("a message of Prefect's event stream is no event: %s", error)
+                logger.warning("mirror.event_malformed", error=str(error))
             continue
         try:
             queue.put_nowait(event)
         except asyncio.QueueFull:
             if count("dropped"):
-                logger.error("%s events wait; others are left to the reconciler", QUEUE_SIZE)
+                logger.error("mirror.events_dropped", waiting=QUEUE_SIZE)
 
 
 def _filter(since: datetime | None = None) -> EventFilter:
@@ -190,12 +190,12 @@ async def _through_outages(work: Callable[[], T]) -> T:
             result = await asyncio.to_thread(work)
         except OUTAGES as error:
             if not is_out:
-                logger.warning("the database does not take events, trying again: %s", error)
+                logger.warning("database.interrupted", part="mirror", error=str(error))
             is_out = True
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             if is_out:
-                logger.info("the database takes events again")
+                logger.info("database.resumed", part="mirror")
             return result
 
 
@@ -214,7 +214,7 @@ async def _back_fill(caught_up: asyncio.Event) -> None:
             await asyncio.sleep(_STORED_AFTER.total_seconds())
             await _record_since(client, connected_at - _OVERLAP)
     except ValueError as error:
-        logger.warning("Prefect's events cannot be read, the reconciler must: %s", error)
+        logger.warning("mirror.events_unreadable", error=str(error))
     caught_up.set()
 
 
@@ -238,7 +238,7 @@ async def _read_page(client: PrefectClient, since: datetime) -> Sequence[Event]:
             page = await client.read_events(_filter(since), limit=_PAGE_SIZE)
         except httpx.HTTPError as error:
             if not is_out:
-                logger.warning("Prefect does not give its events, trying again: %s", error)
+                logger.warning("prefect.interrupted", part="back-fill", error=str(error))
             is_out = True
             await asyncio.sleep(_RETRY_SECONDS)
         else:

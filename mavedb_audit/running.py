@@ -1,6 +1,5 @@
 """Run a step's code as one attempt of the job that its Prefect task run is planned for."""
 
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from mavedb_audit.database import connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, MaveDBAuditError, StepError
 from mavedb_audit.failures import Failure, classify
 from mavedb_audit.locks import step_lock
+from mavedb_audit.logs import logger_of, saying
+from mavedb_audit.prefect_ui import StepProgress
 from mavedb_audit.recorder import attempts
 from mavedb_audit.recorder.attempts import (
     Attempt,
@@ -27,8 +28,9 @@ from mavedb_audit.recorder.attempts import (
 )
 from mavedb_audit.states import JobStatus, Run, RunKind
 from mavedb_audit.steps import Step
+from mavedb_audit.tracing import mark_failed, span
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 def run_of_task(task_run: TaskRun) -> Run:
@@ -51,6 +53,14 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
     # Prefect counts runs from 1, and gives a task run one more than its retries.
     tries_left = task_run.run_count <= context.task.retries
     with ExitStack() as held:
+        held.enter_context(
+            saying(
+                correlation_id=job.correlation_id,
+                pipeline_urn=job.pipeline_urn,
+                job_urn=job.urn,
+                step=job.key,
+            )
+        )
         try:
             held.enter_context(
                 step_lock(job.score_set_id, job.key, on_wait=lambda: _report_wait(job))
@@ -66,7 +76,8 @@ def run_as_attempt(body: Callable[[Step], None]) -> State[Any]:
             case NotStartable():
                 return Cancelled(message=begun.failure.message)
             case Attempt():
-                return _run_attempt(Step(begun, tries_left), body)
+                progress = StepProgress(flow_run_id, task_run.id)
+                return _run_seen(Step(begun, tries_left, progress), body)
 
 
 def _report_wait(job: Job) -> None:
@@ -99,6 +110,22 @@ def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefo
         )
 
 
+def _run_seen(step: Step, body: Callable[[Step], None]) -> State[Any]:
+    """Run the attempt, told in the log and as a span."""
+    number = step.attempt.number
+    logger.info("attempt.began", attempt=number)
+    with span("step", attempt=number):
+        try:
+            ended = _run_attempt(step, body)
+        except Exception as error:
+            logger.error("attempt.ended", attempt=number, state="Failed", error=str(error))
+            raise
+        if not ended.is_completed():
+            mark_failed(ended.message or f"{ended.name}")
+    logger.info("attempt.ended", attempt=number, state=ended.name)
+    return ended
+
+
 def _run_attempt(step: Step, body: Callable[[Step], None]) -> State[Any]:
     try:
         with step.meter.counting():
@@ -127,8 +154,8 @@ def _fail(step: Step, failure: Failure) -> None:
         with connect_patiently() as connection, connection.begin():
             step.fail(connection, failure, used)
     except AttemptLostError as lost:
-        logger.warning("%s; it had failed with: %s", lost, failure.message)
+        logger.warning("attempt.lost", why=str(lost), error=failure.message)
     except (SQLAlchemyError, DatabaseUnreachableError) as error:
         # The step's own error matters more. The attempt stays open for recovery, or for the next
         # attempt, which abandons it.
-        logger.error("failure not recorded (%s): %s", failure.message, error)
+        logger.error("attempt.failure_unrecorded", failure=failure.message, error=str(error))

@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     # Where uploaded score and count files lie: any fsspec URL, such as s3://bucket or file:///dir.
     upload_store_url: str = "s3://score-set-csv-uploads-dev"
     s3_endpoint_url: str | None = None
+    # A larger file is refused before it is read, a larger table before it is held in memory.
+    max_upload_bytes: int = Field(default=536870912, ge=1)
+    max_upload_columns: int = Field(default=1000, ge=2)
+    max_upload_rows: int = Field(default=2000000, ge=1)
+    # No more than Python's csv takes.
+    max_upload_cell_characters: int = Field(default=10000, ge=1, le=131072)
 
     dcd_mapping_url: str = "http://dcd-mapping:8000"
     mapper_connect_timeout_seconds: float = 10.0
@@ -135,8 +141,42 @@ class Settings(BaseSettings):
     recovery_running_seconds: float = 3600.0
     recovery_pending_seconds: float = 1800.0
 
+    # `mavedb-audit prune`: after so many days it forgets what happened within pipelines that
+    # succeeded, and within those that did not; and statuses that a newer one superseded.
+    prune_succeeded_days: int = Field(default=365, ge=0)
+    prune_unsuccessful_days: int = Field(default=730, ge=0)
+    prune_superseded_days: int = Field(default=730, ge=0)
+
     # Operators' verbs: how long one waits for Prefect to end a flow run before it runs it again.
     operator_timeout_seconds: float = Field(default=60.0, gt=0)
+
+    # HTTP: without a port `serve` answers none. Who may ask has a line `NAME ROLE SHA256` in the
+    # file, or between semicolons in AUDIT_API_TOKENS. Hosts are a JSON list, such as
+    # ["audit.mavedb.org"]; any will do by default.
+    audit_http_host: str = "127.0.0.1"
+    audit_http_port: int | None = Field(default=None, ge=1, le=65535)
+    audit_http_trusted_hosts: list[str] = ["*"]
+    audit_api_tokens_file: str | None = None
+    audit_api_tokens: str | None = Field(default=None, repr=False)
+    # Signs the sessions of browsers; without it, a key is made from the tokens' digests.
+    audit_session_key: str | None = Field(default=None, repr=False)
+
+    # Alerts go to Slack, to a webhook, or to both. Their URLs are secrets, as is the key that signs
+    # what the webhook gets, in base64. A pipeline counts as failed once it has been for the delay.
+    slack_webhook_url: str | None = Field(default=None, repr=False)
+    alert_webhook_url: str | None = Field(default=None, repr=False)
+    alert_webhook_secret: str | None = Field(default=None, repr=False)
+    alert_interval_seconds: float = Field(default=5.0, gt=0)
+    alert_delay_seconds: float = Field(default=10.0, ge=0)
+    alert_timeout_seconds: float = Field(default=10.0, gt=0)
+    alert_mirror_lag_seconds: float = Field(default=120.0, gt=0)
+    # How often `serve` verifies the audit; 0 is never.
+    verify_interval_seconds: float = Field(default=3600.0, ge=0)
+    # Where people reach our page, for links to it.
+    audit_page_url: str | None = None
+
+    # How `serve` writes its log; by default for people on a terminal, else as JSON.
+    log_format: Literal["json", "console"] | None = None
 
     @property
     def sqlalchemy_url(self) -> URL | str:

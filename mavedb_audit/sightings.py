@@ -1,6 +1,5 @@
 """Records the states that Prefect's events told of, and counts what became of each event."""
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +16,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from mavedb_audit.database import connect
 from mavedb_audit.errors import DatabaseUnreachableError
 from mavedb_audit.events import OUR_FLOWS, MalformedEventError, flow_name_of, transition_of
+from mavedb_audit.logs import logger_of
 from mavedb_audit.recorder.transitions import record
 from mavedb_audit.states import STATE_NAMES, Transition
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: How long a batch waits for a pipeline that somebody else holds, before others go first.
 _LOCK_TIMEOUT = "250ms"
@@ -107,11 +107,11 @@ def sightings_of(events: Iterable[Event]) -> list[Sighting]:
             transition = transition_of(event)
         except MalformedEventError as error:
             if count("malformed", error.kind):
-                logger.warning("skipped: %s", error)
+                logger.warning("mirror.event_malformed", error=str(error))
             continue
         if transition is None:
             if count("ignored", event.event):
-                logger.info("not a state of a run, skipped: %s", event.event)
+                logger.info("mirror.event_ignored", why="not a state of a run", name=event.event)
             continue
         flow_name = flow_name_of(event)
         sighting = Sighting(transition, None if flow_name is None else flow_name in OUR_FLOWS)
@@ -126,8 +126,10 @@ def _ignore_foreign(sighting: Sighting, flow_name: str | None) -> None:
     run = sighting.transition.run
     if count("ignored", f"{run.kind} run of another flow"):
         logger.info(
-            "not a run of ours, skipped: the %s run %s of the flow %s",
-            *(run.kind, run.name, flow_name or "of no name"),
+            "mirror.event_ignored",
+            why=f"a {run.kind} run of another flow",
+            name=run.name,
+            flow=flow_name,
         )
 
 
@@ -174,7 +176,7 @@ def _by_flow_run(sightings: Sequence[Sighting]) -> list[Sequence[Sighting]]:
 
 def _refuse(sighting: Sighting, error: Exception) -> None:
     if count("refused", type(error).__name__):
-        logger.error("the state %s cannot be recorded: %s", sighting.transition, error)
+        logger.error("mirror.state_refused", state=str(sighting.transition), error=str(error))
 
 
 def _record_at_once(sightings: Sequence[Sighting], *, move_checkpoint: bool) -> None:
@@ -203,8 +205,11 @@ def note_unknown(transition: Transition) -> None:
         return
     if count("unknown", f"{transition.name} ({transition.type})"):
         logger.warning(
-            "a state of an unknown name, recorded as %s: %s, of the %s run %s",
-            *(transition.type, transition.name, transition.run.kind, transition.run.name),
+            "mirror.state_unknown",
+            state=transition.name,
+            recorded_as=transition.type,
+            kind=transition.run.kind.value,
+            name=transition.run.name,
         )
 
 

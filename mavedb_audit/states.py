@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from mavedb_audit.failures import FailureCategory
+from mavedb_audit.failure_categories import FailureCategory
 
 
 class JobStatus(StrEnum):

@@ -1,6 +1,5 @@
 """What a step sees while it runs: its job, short reads and writes, progress, and its end."""
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,16 @@ from mavedb_audit import accounts
 from mavedb_audit.database import connect, connect_patiently
 from mavedb_audit.errors import DatabaseUnreachableError, StepError
 from mavedb_audit.failures import Failure, classify
-from mavedb_audit.limits import Service, slot_at
+from mavedb_audit.limits import slot_at
+from mavedb_audit.logs import logger_of
 from mavedb_audit.metrics import Meter, Usage
 from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.prefect_ui import StepProgress
 from mavedb_audit.recorder import attempts
 from mavedb_audit.recorder.attempts import Attempt, Job
+from mavedb_audit.services import Service
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _PROGRESS_INTERVAL_SECONDS = 1.0
 
@@ -71,6 +73,7 @@ class Step:
 
     attempt: Attempt
     tries_left: bool
+    bar: StepProgress
     meter: Meter = field(default_factory=Meter)
     finish: Finish | None = None
     skipped_because: str | None = None
@@ -108,6 +111,8 @@ class Step:
             else:
                 self.fail(connection, classify(finish.failure), used)
         self.finish = finish
+        if finish.failure is None:
+            self.bar.end()
 
     def fail(self, connection: Connection, failure: Failure, used: Usage) -> None:
         """End the attempt as failed, to be tried again where that is worth it and a try is left."""
@@ -135,7 +140,8 @@ class Step:
             with connect() as connection, connection.begin():
                 attempts.report_progress(connection, self.attempt, current, total, message)
         except (SQLAlchemyError, DatabaseUnreachableError) as error:
-            logger.warning("progress not shown: %s", error)
+            logger.warning("progress.not_shown", error=str(error))
+        self.bar.show(100 * current / total if total else 0.0, message)
 
     @contextmanager
     def asking(self, service: Service) -> Iterator[None]:

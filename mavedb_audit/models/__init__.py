@@ -1,6 +1,6 @@
 """Every table that the audit and the steps know, as SQLAlchemy models. `metadata` holds them."""
 
-from mavedb_audit.models import audit, mavedb, metrics, uploads
+from mavedb_audit.models import alerts, audit, counts, mavedb, metrics, uploads
 from mavedb_audit.models.base import Base
 
 metadata = Base.metadata
@@ -19,8 +19,12 @@ OUR_TABLES = frozenset(
         audit.MirrorCheckpoint,
         audit.OperatorAction,
         audit.ReplacedVariantStatus,
+        counts.AccountCount,
         uploads.RawUpload,
+        alerts.Alert,
+        alerts.AlertDelivery,
+        alerts.AlertCheck,
     )
 )
 
-__all__ = ["OUR_TABLES", "audit", "mavedb", "metadata", "metrics", "uploads"]
+__all__ = ["OUR_TABLES", "alerts", "audit", "counts", "mavedb", "metadata", "metrics", "uploads"]

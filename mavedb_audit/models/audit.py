@@ -212,7 +212,10 @@ class PipelineVariant(Base):
 
 
 class PrefectRun(Base):
-    """A flow run or task run of Prefect with its newest state, and what it runs for."""
+    """A flow run or task run of Prefect with its newest state, and what it runs for.
+
+    Of the states that it entered before `pruned_at` only the newest is kept.
+    """
 
     __tablename__ = "prefect_runs"
     __table_args__ = (
@@ -251,6 +254,7 @@ class PrefectRun(Base):
     run_count: Mapped[int] = mapped_column(server_default=text("0"))
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     settled_at: Mapped[datetime | None]
+    pruned_at: Mapped[datetime | None]
 
 
 class PrefectTransition(Base):
@@ -263,6 +267,12 @@ class PrefectTransition(Base):
         ),
         CheckConstraint(one_of("source", Source), name="ck_prefect_transitions_source_valid"),
         Index("ix_prefect_transitions_run_id_timestamp", "run_id", "timestamp", "state_id"),
+        Index(
+            "ix_prefect_transitions_recorded_at",
+            "recorded_at",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32},
+        ),
     )
 
     state_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -43,7 +43,8 @@ class System(View):
     where there was none; `mirror_seen_at` is until when the event stream was recorded. Pipelines
     and jobs are those that are open, and those of the last day. `open_runs` are Prefect's runs that
     have not ended, `unsettled_runs` those whose history may lack a state, `recoveries` how often
-    recovery took up what had died.
+    recovery took up what had died. Alerts were given up in the last day; the error is of the newest
+    that waits or was given up, and says what its receiver answered.
     """
 
     now: datetime
@@ -57,6 +58,9 @@ class System(View):
     oldest_request_seconds: float | None
     oldest_open_job_seconds: float | None
     recoveries: int
+    alerts_waiting: int
+    alerts_given_up: int
+    alert_error: str | None
     database_size_bytes: int
     services: list[Service]
 
@@ -84,6 +88,14 @@ _SYSTEM = """
            (SELECT extract(epoch FROM now() - min(started_at))::float FROM job_runs
              WHERE status = 'running') AS oldest_open_job_seconds,
            (SELECT count(*) FROM operator_actions WHERE action = 'recover') AS recoveries,
+           (SELECT count(*) FROM alert_deliveries WHERE sent_at IS NULL AND gave_up_at IS NULL)
+             AS alerts_waiting,
+           (SELECT count(*) FROM alert_deliveries WHERE gave_up_at > now() - interval '1 day')
+             AS alerts_given_up,
+           (SELECT channel || ': ' || last_error FROM alert_deliveries
+             WHERE last_error IS NOT NULL
+               AND (gave_up_at IS NULL OR gave_up_at > now() - interval '1 day')
+             ORDER BY alert_id DESC LIMIT 1) AS alert_error,
            pg_database_size(current_database()) AS database_size_bytes
 """
 

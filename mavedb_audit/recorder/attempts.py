@@ -34,6 +34,8 @@ class Job:
     pipeline_id: int | None
     score_set_id: int | None
     params: Mapping[str, Any]
+    pipeline_urn: str | None
+    correlation_id: str | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,12 @@ def find_job(connection: Connection, flow_run_id: UUID, job_key: str) -> Job | N
         text(
             """
             SELECT job.id, job.urn, planned.job_key, job.job_function, job.pipeline_id,
-                   planned.score_set_id, coalesce(job.job_params, '{}')
+                   planned.score_set_id, coalesce(job.job_params, '{}'),
+                   pipeline.urn AS pipeline_urn, job.correlation_id
               FROM prefect_runs AS flow_run
               JOIN planned_jobs AS planned USING (pipeline_id)
               JOIN job_runs AS job ON job.id = planned.job_id
+              JOIN pipelines AS pipeline ON pipeline.id = planned.pipeline_id
              WHERE flow_run.run_id = :flow_run_id AND planned.job_key = :job_key
             """
         ),

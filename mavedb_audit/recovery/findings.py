@@ -44,6 +44,7 @@ class Suspect:
     pipeline_urn: str
     flow_run_id: UUID
     evidence: Evidence
+    correlation_id: str | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ _FLOW_LOCK_IS_HELD = IS_HELD.format(key="'mavedb_audit:flow:' || flow_run_id")
 #: A restart of PostgreSQL drops all locks, and the living take theirs again within seconds.
 _SUSPECTS = f"""
     WITH newest AS (
-        SELECT pipeline.id AS pipeline_id, pipeline.urn,
+        SELECT pipeline.id AS pipeline_id, pipeline.urn, pipeline.correlation_id,
                CASE WHEN unheard.id IS NULL THEN run.run_id ELSE unheard.flow_run_id
                END AS flow_run_id,
                CASE WHEN unheard.id IS NULL THEN run.state_type END AS state_type,
@@ -85,7 +86,8 @@ _SUSPECTS = f"""
          WHERE pipeline.status IN ('created', 'running')
            AND (CAST(:pipeline_ids AS integer[]) IS NULL OR pipeline.id = ANY (:pipeline_ids))
     ), suspected AS (
-        SELECT pipeline_id, urn, flow_run_id, since, {_FLOW_LOCK_IS_HELD} AS is_held,
+        SELECT pipeline_id, urn, correlation_id, flow_run_id, since,
+               {_FLOW_LOCK_IS_HELD} AS is_held,
                CASE
                  WHEN state_type = 'CRASHED' THEN 'CRASHED'
                  WHEN state_type = 'RUNNING'
@@ -105,7 +107,7 @@ _SUSPECTS = f"""
                END AS evidence
           FROM newest WHERE flow_run_id IS NOT NULL
     )
-    SELECT pipeline_id, urn, flow_run_id, evidence FROM suspected
+    SELECT pipeline_id, urn, correlation_id, flow_run_id, evidence FROM suspected
      WHERE (evidence = 'CRASHED'
             OR evidence IS NOT NULL AND clock_timestamp()
                > pg_postmaster_start_time() + :restart_grace * interval '1 second')
@@ -139,7 +141,14 @@ def suspects(
         },
     )
     return [
-        Suspect(row.pipeline_id, row.urn, row.flow_run_id, Evidence[row.evidence]) for row in rows
+        Suspect(
+            row.pipeline_id,
+            row.urn,
+            row.flow_run_id,
+            Evidence[row.evidence],
+            row.correlation_id,
+        )
+        for row in rows
     ]
 
 

@@ -4,7 +4,6 @@ Each step of a decision is one transaction or one request, and each may be repea
 is killed half-way is taken up by the next. Several may run: one at a time looks into a pipeline.
 """
 
-import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,8 @@ from sqlalchemy.exc import OperationalError
 from mavedb_audit.database import connect
 from mavedb_audit.errors import DatabaseUnreachableError
 from mavedb_audit.histories import UNANSWERED, prefect_client
+from mavedb_audit.logs import logger_of, saying
+from mavedb_audit.prefect_ui import summarise
 from mavedb_audit.recorder import crashes
 from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
@@ -30,7 +31,7 @@ from mavedb_audit.recovery.findings import Evidence, Suspect
 from mavedb_audit.settings import settings
 from mavedb_audit.states import Transition
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: How often a request goes out again whose flow run Prefect does not know.
 _MOST_DISPATCHES_AGAIN = 3
@@ -57,7 +58,7 @@ def recover_until(stop: threading.Event) -> None:
                 recover_once(client, by_time=by_time, stop=stop)
             except (*UNANSWERED, DatabaseUnreachableError, OperationalError) as error:
                 if answering:
-                    logger.warning("cannot recover, trying again: %s", error)
+                    logger.warning("prefect.interrupted", part="recovery", error=str(error))
                 answering = False
             else:
                 answering = True
@@ -95,12 +96,19 @@ def _recover(client: SyncPrefectClient, suspects: list[Suspect], stop: threading
     for suspect in suspects:
         if stop.is_set():
             break
-        try:
-            settled += _recover_alone(client, suspect)
-        except httpx.TransportError:
-            raise
-        except UNANSWERED as error:
-            logger.warning("Prefect did not let us recover %s: %s", suspect.pipeline_urn, error)
+        with saying(
+            correlation_id=suspect.correlation_id,
+            pipeline_urn=suspect.pipeline_urn,
+            flow_run_id=suspect.flow_run_id,
+        ):
+            try:
+                if _recover_alone(client, suspect):
+                    settled += 1
+                    summarise(suspect.flow_run_id)
+            except httpx.TransportError:
+                raise
+            except UNANSWERED as error:
+                logger.warning("pipeline.not_recovered", error=str(error))
     return settled
 
 
@@ -206,7 +214,10 @@ def _try_again_or_close(
     if why_not is None:
         _record(in_prefect.retry_flow(client, flow_run, what_happened))
     logger.warning(
-        "%s: %s. %s", suspect.pipeline_urn, what_happened, why_not or "It is tried again"
+        "pipeline.recovered",
+        found=what_happened,
+        done=why_not or "It is tried again",
+        is_tried_again=why_not is None,
     )
     return True
 
@@ -242,7 +253,7 @@ def _dispatch_again(suspect: Suspect) -> bool:
         else:
             crashes.close_dead(connection, pipeline_id, tries, f"{reason} any more")
             crashes.note(connection, pipeline_id, "give up", reason)
-    logger.warning("%s: %s", suspect.pipeline_urn, reason)
+    logger.warning("pipeline.sent_again", found=reason)
     return True
 
 
@@ -277,7 +288,7 @@ def _end_left_task_runs(client: SyncPrefectClient, stop: threading.Event) -> int
                 transitions += in_prefect.task_states([task_run])
         except (ObjectNotFound, httpx.HTTPStatusError) as error:
             # Prefect may never have heard of it, and never will.
-            logger.debug("task run %s is not ended in Prefect: %s", found.run_id, error)
+            logger.debug("prefect.run_not_ended", task_run_id=str(found.run_id), error=str(error))
     _record(transitions)
     return len(transitions)
 
@@ -297,6 +308,7 @@ def _report_ends(client: SyncPrefectClient, stop: threading.Event) -> int:
         if flow_run.state is not None and flow_run.state.type in _DYING:
             known += _end_task_runs(client, flow_run.id)
             known += in_prefect.end_flow(client, flow_run, end.status)
+            summarise(end.flow_run_id)
         _record(known)
     return len(ends)
 

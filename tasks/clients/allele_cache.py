@@ -1,7 +1,6 @@
 """What the Allele Registry answered within the last day, in Redis, Valkey or this process."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,6 +11,7 @@ from aiocache.serializers import StringSerializer
 from pydantic import TypeAdapter
 from redis.exceptions import RedisError
 
+from mavedb_audit.logs import logger_of
 from tasks.clients.clingen_alleles import Allele
 
 #: MaveDB keeps the registry's whole answers under mavedb:clingen:v1. To be counted up whenever
@@ -25,7 +25,7 @@ _CONNECT_TIMEOUT_SECONDS = 2.0
 #: As JSON. Null is an answer, too: there is no such allele.
 _known = TypeAdapter[Allele | None](Allele | None)
 _memory = SimpleMemoryCache()
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class AlleleCache:
         except (RedisError, OSError) as error:  # aiocache's time-outs are OSErrors, too
             self._failed = True
             logger.warning(
-                "ClinGen's answers are not kept: the cache at %s fails (%s). Check REDIS_IP and"
-                " REDIS_PORT, or CLINGEN_REDIS_HOST and CLINGEN_REDIS_PORT.",
-                self.server,
-                str(error) or type(error).__name__,
+                "cache.failed",
+                server=str(self.server),
+                error=str(error) or type(error).__name__,
+                hint="check REDIS_IP and REDIS_PORT, or CLINGEN_REDIS_HOST and CLINGEN_REDIS_PORT",
             )
 
 
