@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 
-from mavedb_audit.failures import FailureCategory
+from mavedb_audit.failure_categories import FailureCategory
+from mavedb_audit.texts import storable, without_passwords
 
 
 class MaveDBAuditError(Exception):
-    """Base of the errors shown to people as one message, without a traceback."""
+    """Base of the errors shown to people as one message, without a traceback.
+
+    A curator's file, a service or a setting may have a part in it, so that control characters are
+    replaced, and no URL in it keeps its password.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(storable(message)))
 
 
 class ConfigurationError(MaveDBAuditError):
@@ -43,12 +51,13 @@ class StepError(MaveDBAuditError):
     """A step ended without doing its work, for a reason that is known.
 
     `details` holds one text for each offending row, for processing_errors.
+    The message becomes one line: it is logged, and partly made of a file's or a service's words.
     """
 
     def __init__(
         self, message: str, category: FailureCategory, details: Sequence[str] = ()
     ) -> None:
-        super().__init__(message)
+        super().__init__(storable(message).replace("\n", " "))
         self.category = category
         self.details = list(details)
 

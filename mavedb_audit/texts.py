@@ -4,10 +4,25 @@ import json
 import re
 from typing import Any
 
+#: What moves a terminal's cursor, colours or reorders what it shows; lines and tabs stay.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
+
 
 def storable(message: str) -> str:
-    """The text with what PostgreSQL cannot hold replaced: NUL, and halves of characters."""
-    return message.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    """The text with what PostgreSQL cannot hold replaced, NUL and halves of characters.
+
+    So are control characters, with which a service's or a curator's words could rewrite what
+    somebody reads in a terminal or a log; a carriage return before a line's end goes.
+    """
+    plain = _CONTROLS.sub("\ufffd", message.replace("\r\n", "\n"))
+    return plain.encode("utf-8", "replace").decode()
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of its URLs as ***."""
+    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
 
 
 def json_text(value: Any) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import fsspec
@@ -29,19 +30,27 @@ def digest_of(content: bytes) -> Digest:
 
 
 def download(
-    store_url: str, key: str, into: IO[bytes], *, s3_endpoint_url: str | None
+    store_url: str,
+    key: str,
+    into: IO[bytes],
+    *,
+    s3_endpoint_url: str | None,
+    most_bytes: int | None = None,
 ) -> Digest | None:
     """Copy the file `key` of the store, and say what it is. None where there is no such file.
 
-    Raises StepError for a key that could lead out of the store or may not be read, ServiceError
-    (network_error) for a store that does not answer.
+    Raises StepError for a key that could lead out of the store or may not be read, and
+    (validation_error) for a file of more than `most_bytes`, of which nothing is read where the
+    store tells its size; ServiceError (network_error) for a store that does not answer.
     """
     check_key(key)
     sha256, size = hashlib.sha256(), 0
     try:
-        for chunk in _chunks(store_url, key, s3_endpoint_url):
+        for chunk in _chunks(store_url, key, s3_endpoint_url, most_bytes):
+            size += len(chunk)
+            _check_size(key, size, most_bytes)
             sha256.update(chunk)
-            size += into.write(chunk)
+            into.write(chunk)
     except _NoSuchFileError:
         return None
     return Digest(sha256.hexdigest(), size)
@@ -61,11 +70,23 @@ def check_key(key: str) -> None:
         )
 
 
+def _check_size(key: str, size: int | None, most_bytes: int | None) -> None:
+    if most_bytes is None or size is None or size <= most_bytes:
+        return
+    raise StepError(
+        f"{PurePosixPath(key).name}: the file has {size:,} bytes or more, and at most"
+        f" {most_bytes:,} are accepted (MAX_UPLOAD_BYTES); upload a smaller table",
+        FailureCategory.VALIDATION_ERROR,
+    )
+
+
 class _NoSuchFileError(Exception):
     """The store was asked, and has no such file."""
 
 
-def _chunks(store_url: str, key: str, s3_endpoint_url: str | None) -> Iterator[bytes]:
+def _chunks(
+    store_url: str, key: str, s3_endpoint_url: str | None, most_bytes: int | None
+) -> Iterator[bytes]:
     """The file's content, piece by piece. What the store says is wrong is raised as our errors."""
     options: dict[str, Any] = {}
     if store_url.startswith("s3://") and s3_endpoint_url:
@@ -78,7 +99,9 @@ def _chunks(store_url: str, key: str, s3_endpoint_url: str | None) -> Iterator[b
         ) from None
     unreachable, misconfigured = _errors_of(store_url)
     try:
-        with files.open(f"{root.rstrip('/')}/{key}", "rb") as file:
+        path = f"{root.rstrip('/')}/{key}"
+        _check_size(key, files.size(path), most_bytes)
+        with files.open(path, "rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -59,10 +59,17 @@ class Upload:
         return Digest(self.sha256, self.size)
 
 
-def fetch(key: str, into: IO[bytes]) -> Digest | None:
-    """Copy a file of the store of UPLOAD_STORE_URL. None where there is no such file."""
+def fetch(key: str, into: IO[bytes], *, most_bytes: int | None = None) -> Digest | None:
+    """Copy a file of the store of UPLOAD_STORE_URL. None where there is no such file.
+
+    Raises StepError (validation_error) for one of more than `most_bytes`.
+    """
     return upload_store.download(
-        settings().upload_store_url, key, into, s3_endpoint_url=settings().s3_endpoint_url
+        settings().upload_store_url,
+        key,
+        into,
+        s3_endpoint_url=settings().s3_endpoint_url,
+        most_bytes=most_bytes,
     )
 
 

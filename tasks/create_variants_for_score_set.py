@@ -7,14 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit import replaced, score_sets, uploads
+from mavedb_audit import account_counts, replaced, score_sets, uploads
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
+from mavedb_audit.settings import settings
 from mavedb_audit.steps import Step, score_set_of
 from mavedb_audit.uploads import UploadKind
-from tasks.upload.reading import read_table
+from tasks.upload.reading import Limits, read_table
 from tasks.upload.rules import ScoreTables, Target, validate_tables
 from tasks.upload.variants import variant_rows
 
@@ -72,8 +73,13 @@ def create_variants_for_score_set(
     counts_file = PurePosixPath(counts_file_key).name if counts_file_key else None
     scores_csv = _content(step, UploadKind.SCORES, scores_file_key)
     counts_csv = _content(step, UploadKind.COUNTS, counts_file_key) if counts_file_key else None
-    scores = read_table(scores_csv, scores_file)
-    counts = read_table(counts_csv, counts_file) if counts_csv is not None and counts_file else None
+    limits = _limits()
+    scores = read_table(scores_csv, scores_file, limits)
+    counts = (
+        read_table(counts_csv, counts_file, limits)
+        if counts_csv is not None and counts_file
+        else None
+    )
     del scores_csv, counts_csv  # hundreds of megabytes at times
     with step.reading() as connection:
         targets = _targets(connection, score_set_id)
@@ -103,6 +109,7 @@ def replace_variants(connection: Connection, score_set_id: int, tables: ScoreTab
         text("SELECT urn, CURRENT_DATE FROM scoresets WHERE id = :id FOR UPDATE"),
         {"id": score_set_id},
     ).one()
+    account_counts.forget(connection, score_set_id)
     for statement in _DELETE_OLD_VARIANTS:
         connection.execute(text(statement), {"score_set_id": score_set_id})
     written = copy_rows(
@@ -117,7 +124,7 @@ def replace_variants(connection: Connection, score_set_id: int, tables: ScoreTab
 def _content(step: Step, kind: UploadKind, key: str) -> bytes:
     """The uploaded file. It is recorded at once, since one that breaks a rule is evidence, too."""
     content = BytesIO()
-    found = uploads.fetch(key, content)
+    found = uploads.fetch(key, content, most_bytes=settings().max_upload_bytes)
     job = step.attempt.job
     assert job.pipeline_id is not None  # without its pipeline no job is found
     with step.writing() as connection:
@@ -130,6 +137,15 @@ def _content(step: Step, kind: UploadKind, key: str) -> bytes:
             found=found,
         )
     return content.getvalue()
+
+
+def _limits() -> Limits:
+    config = settings()
+    return Limits(
+        columns=config.max_upload_columns,
+        rows=config.max_upload_rows,
+        cell_characters=config.max_upload_cell_characters,
+    )
 
 
 def _targets(connection: Connection, score_set_id: int) -> list[Target]:

@@ -9,10 +9,14 @@ import httpx
 
 from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import FailureCategory
+from tasks.clients.bounds import AnswerTooLargeError, AnswerTooSlowError
 from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "ClinVar archive"
 
+#: A release of 2026 has half a gigabyte.
+_MOST_BYTES = 4 * 1024**3
+_LONGEST_SECONDS = 4 * 3600.0
 _GZIP_MAGIC = b"\x1f\x8b"
 #: How often a connection that broke off is taken up again where it ended.
 _RESUMPTIONS = 3
@@ -96,6 +100,8 @@ class Archive:
             SERVICE,
             timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout),
             headers={"Accept-Encoding": "identity"},
+            most_bytes=_MOST_BYTES,
+            longest_seconds=_LONGEST_SECONDS,
         )
 
 
@@ -141,6 +147,8 @@ def _fetch(client: httpx.Client, url: str, file: BinaryIO, on_bytes: OnBytes) ->
                     file.write(piece)
                     on_bytes(file.tell(), total)
                 return True
+        except (AnswerTooLargeError, AnswerTooSlowError) as error:
+            raise transport_error(SERVICE, error) from error
         except httpx.RequestError as error:
             resumptions += 1
             brought_something = file.tell() > begun_at

@@ -270,7 +270,10 @@ def _results(client: httpx.Client, job_id: str) -> _Answer:
 def _next_page(client: httpx.Client, response: httpx.Response) -> httpx.URL | None:
     """Its path and query on the host that we were told of, whatever host the link names."""
     link = response.links.get("next", {}).get("url")
-    return client.base_url.copy_with(raw_path=httpx.URL(link).raw_path) if link else None
+    try:
+        return client.base_url.copy_with(raw_path=httpx.URL(link).raw_path) if link else None
+    except httpx.InvalidURL:
+        raise _unusable(response) from None
 
 
 def _reading(asked: Query, answer: _Answer) -> Outcome:

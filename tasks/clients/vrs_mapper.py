@@ -20,6 +20,7 @@ import ijson
 
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import FailureCategory
+from tasks.clients.bounds import AnswerTooSlowError
 from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
 
 SERVICE = "VRS mapper"
@@ -29,6 +30,8 @@ NO_RESULTS = "Mapping results were not returned from VRS mapping service."
 NO_REFERENCES = "Reference metadata missing from mapping results."
 
 _LONGEST_CALL_SECONDS = 22 * 3600.0
+#: Its answers have some kilobytes a variant, and are kept on disk.
+_MOST_BYTES = 8 * 1024**3
 #: What a mapped score holds beside mavedb_id, as far as it is read; each may be missing.
 _FIELDS = {
     "pre_mapped": dict,
@@ -142,7 +145,7 @@ def _download(url: str, body: IO[bytes], *, budget: float, connect_timeout: floa
     transport = httpx.HTTPTransport(socket_options=_KEEPALIVE)
     try:
         with (
-            Client(SERVICE, transport=transport, timeout=timeout) as client,
+            Client(SERVICE, transport=transport, timeout=timeout, most_bytes=_MOST_BYTES) as client,
             client.stream("POST", url) as response,
         ):
             if not response.is_success:
@@ -156,6 +159,8 @@ def _download(url: str, body: IO[bytes], *, budget: float, connect_timeout: floa
             f"DCD_MAPPING_URL is not a URL ({error}); it must look like http://dcd-mapping:8000.",
             FailureCategory.CONFIGURATION_ERROR,
         ) from None
+    except AnswerTooSlowError as error:
+        raise transport_error(SERVICE, error) from error
     except httpx.ReadTimeout:
         raise ServiceError(
             SERVICE,

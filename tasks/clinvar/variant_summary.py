@@ -31,6 +31,9 @@ _ASSEMBLY = "Assembly"
 #: The variation's id, and what it was called until 2017.
 _VARIATION_IDS = ("VariationID", "VariantID")
 _LONGEST_HEADER_BYTES = 100_000
+#: A release of 2026 has 4 GB, in lines of one to some kilobytes.
+_MOST_UNPACKED_BYTES = 32 * 1024**3
+_LONGEST_LINE_BYTES = 4 * 1024**2
 #: Rows without an allele's id belong to nobody. More of them are a new format, not a mishap.
 _MOST_NOBODYS_ROWS = 0.01
 
@@ -51,6 +54,7 @@ def read_summary(path: Path, release: str) -> Summary:
     for one that lacks a column or its rows.
     """
     try:
+        _check_unpacked(path, release)
         variation_id = _check_header(_header(path), release)
         rows = _rows(path, variation_id)
     except (EOFError, OSError, zlib.error) as error:
@@ -112,6 +116,26 @@ def _rows(path: Path, variation_id: str) -> pl.DataFrame:
 
 def _text(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Categorical)
+
+
+def _check_unpacked(path: Path, release: str) -> None:
+    """Refuse what would fill the memory once it is unpacked."""
+    unpacked = 0
+    with gzip.open(path) as file:
+        while piece := file.read(_LONGEST_LINE_BYTES):
+            unpacked += len(piece)
+            is_endless = len(piece) == _LONGEST_LINE_BYTES and b"\n" not in piece
+            if unpacked > _MOST_UNPACKED_BYTES or is_endless:
+                raise StepError(
+                    f"The file of ClinVar {release} is not unpacked any further: after"
+                    f" {unpacked:,} bytes "
+                    + (
+                        f"a line has {_LONGEST_LINE_BYTES:,} bytes or more"
+                        if is_endless
+                        else f"it goes on, and at most {_MOST_UNPACKED_BYTES:,} are read"
+                    ),
+                    FailureCategory.DATA_ERROR,
+                )
 
 
 def _header(path: Path) -> str:

@@ -21,8 +21,9 @@ URN = "tmp:5a4f1d4e-0000-4000-8000-000000000000"
 codons = st.text("ACGT", min_size=3, max_size=3)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 # Text that is neither a number nor a null token, and that CSV can carry.
+_controls = "".join(map(chr, [*range(9), 11, 12, *range(14, 32), 127]))
 names = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
+    st.characters(exclude_categories=["Cs"], exclude_characters=_controls), min_size=1, max_size=8
 ).map(lambda text: f"x{text}x")
 
 
