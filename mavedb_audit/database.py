@@ -9,9 +9,13 @@ import psycopg
 import stamina
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mavedb_audit.errors import ConfigurationError, DatabaseUnreachableError, SchemaError
 from mavedb_audit.settings import settings
+
+#: What is raised by a database that does not answer, or that has no connection left for us.
+DATABASE_UNREACHABLE = (DatabaseUnreachableError, OperationalError, PoolTimeoutError)
 
 #: Tables of the models that no step touches: they are there for foreign keys and for people.
 _NOT_NEEDED = frozenset(
@@ -107,7 +111,8 @@ def check_schema(connection: Connection) -> None:
     from mavedb_audit.models import OUR_TABLES, metadata
 
     there = _columns_by_table(connection)
-    for table in metadata.sorted_tables:
+    # MaveDB's first: where they are missing as well, it is another database.
+    for table in sorted(metadata.sorted_tables, key=lambda table: table.name in OUR_TABLES):
         if table.name in _NOT_NEEDED:
             continue
         remedy = (

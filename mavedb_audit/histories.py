@@ -18,10 +18,10 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from pydantic import BaseModel, TypeAdapter
 
-from mavedb_audit.errors import MaveDBAuditError, PrefectUnreachableError
+from mavedb_audit.errors import ConfigurationError, PrefectUnreachableError
 from mavedb_audit.events import OUR_FLOWS
 from mavedb_audit.hooks import pipeline_urn_of
 from mavedb_audit.pipelines import PIPELINES
@@ -39,7 +39,7 @@ _OPEN_STATE_TYPES = sorted({state_type.value for state_type in StateType} - FINA
 T = TypeVar("T")
 
 
-class PrefectUnansweredError(MaveDBAuditError):
+class PrefectUnansweredError(PrefectUnreachableError):
     """Prefect does not answer, or not as Prefect does."""
 
 
@@ -127,9 +127,30 @@ _FLOW_RUNS = TypeAdapter(list[_FlowRun])
 _TASK_RUNS = TypeAdapter(list[_TaskRun])
 
 
+def require_prefect() -> None:
+    """Raise ConfigurationError unless a Prefect server is named."""
+    if PREFECT_API_URL.value() is None:
+        # Prefect would start a server of its own, where nobody looks for the flow runs.
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set: it must be the API of the Prefect server, such as"
+            " http://prefect:4200/api"
+        )
+
+
 def prefect_client() -> SyncPrefectClient:
     """A client of PREFECT_API_URL that does not wait for long."""
     return get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True)
+
+
+@contextmanager
+def impatient_client() -> Iterator[SyncPrefectClient]:
+    """A client for somebody who waits for the answer and can ask again: it does not try again.
+
+    Raises ConfigurationError unless a Prefect server is named.
+    """
+    require_prefect()
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), prefect_client() as client:
+        yield client
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Suspended
 from sqlalchemy import Connection, text
 
 from mavedb_audit.database import connect
-from mavedb_audit.errors import RequestError
+from mavedb_audit.errors import NotFoundError, RequestError
 from mavedb_audit.histories import expecting_an_answer
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
@@ -180,7 +180,7 @@ def rerun_failed_variants(score_set_urn: str, *, actor: str, reason: str | None)
             text("SELECT id FROM scoresets WHERE urn = :urn"), {"urn": score_set_urn}
         ).scalar_one_or_none()
         if score_set_id is None:
-            raise RequestError(f"There is no score set {score_set_urn}")
+            raise NotFoundError(f"There is no score set {score_set_urn}")
         planned = request_pipeline(
             connection,
             "annotate_score_set",

@@ -19,6 +19,7 @@ from deployments.local.stack import Stack
 from mavedb_audit.database import engine
 from mavedb_audit.settings import Settings, settings
 from tests.support import MaveDB, mavedb_of, raise_limits
+from tests.support_http import AuditServer, audit_served, write_tokens
 
 _DRIVER = "postgresql+psycopg"
 _MIGRATED = "migrated"
@@ -92,6 +93,29 @@ def use_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], No
     yield use
     monkeypatch.undo()
     forget()
+
+
+@pytest.fixture
+def audit_server(
+    domain_database: str,
+    use_database: Callable[[str], None],
+    tmp_path: Path,
+) -> Iterator[AuditServer]:
+    """Our HTTP server on a database with MaveDB's tables and ours, all empty; without Prefect."""
+    from prefect.context import refresh_global_settings_context
+
+    tokens_file = tmp_path / "tokens"
+    tokens = write_tokens(tokens_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIT_API_TOKENS_FILE", str(tokens_file))
+        # What the stack has set, where another test has started it.
+        patch.delenv("AUDIT_API_TOKENS", raising=False)
+        patch.delenv("PREFECT_API_URL", raising=False)
+        refresh_global_settings_context()
+        use_database(domain_database)
+        with audit_served(tokens_file, *tokens) as server:
+            yield server
+    refresh_global_settings_context()
 
 
 @pytest.fixture(scope="session")

