@@ -5,10 +5,9 @@ when its history was read after its end had stood for a while. It is asked again
 another state of it than the audit has.
 """
 
-import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -30,6 +29,7 @@ from mavedb_audit.histories import (
     batches,
     prefect_client,
 )
+from mavedb_audit.logs import logger_of
 from mavedb_audit.pipelines import PIPELINES
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
@@ -39,7 +39,7 @@ from mavedb_audit.settings import settings
 from mavedb_audit.sightings import OUTAGES, note_unknown
 from mavedb_audit.states import RunKind, Source
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: Flow runs whose task runs are listed with one request, and whose histories are read together.
 _FLOW_RUNS_AT_ONCE = 20
@@ -87,11 +87,11 @@ def reconcile_until(stop: threading.Event) -> None:
                 done = reconcile(client, since=since, stop=stop)
         except (PrefectUnansweredError, *OUTAGES) as error:
             if is_answered:
-                logger.warning("cannot reconcile, trying again: %s", error)
+                logger.warning("prefect.interrupted", part="reconciler", error=str(error))
             is_answered = False
         else:
             if not is_answered or done.states_recorded or done.unanswered:
-                logger.info("%s", done)
+                logger.info("reconciler.reconciled", **asdict(done))
             is_answered = True
             if not done.unanswered:
                 since = started - _OVERLAP
@@ -164,7 +164,9 @@ def _reconcile_some(
     errors: list[Exception] = []
     for listed, answer in zip(asked, prefect.histories(asked), strict=True):
         if isinstance(answer, Exception):
-            logger.debug("no history of %s: %s", listed.run, answer)
+            logger.debug(
+                "reconciler.history_unread", run_id=str(listed.run.run_id), error=str(answer)
+            )
             errors.append(answer)
         else:
             histories[listed.flow_run_id].append(_History(listed, answer))
@@ -185,7 +187,11 @@ def _reconcile_some(
             is_held = isinstance(error.orig, LockNotAvailable | DeadlockDetected)
             if isinstance(error, OperationalError) and not is_held:
                 raise
-            logger.warning("not recorded of the flow run %s: %s", flow.run.run_id, error.orig)
+            logger.warning(
+                "reconciler.history_unrecorded",
+                flow_run_id=str(flow.run.run_id),
+                error=str(error.orig),
+            )
             errors.append(error)
     done.unanswered += len(errors)
     if any(isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) for error in errors):
@@ -202,10 +208,12 @@ def _record(
         planned = _plan(connection, flow)
         done.pipelines_planned += planned is not None
         done.unplanned += planned is None
+    pruned = _pruned_until(connection, [history.listed.run.run_id for history in histories])
     read = [
         history.listed.transition(state, Source.RECONCILER)
         for history in histories
         for state in history.states
+        if (until := pruned.get(history.listed.run.run_id)) is None or state.timestamp > until
     ]
     missing = _missing(connection, {transition.state_id for transition in read})
     if missing or _has_unbound(connection, [history.listed.run.run_id for history in histories]):
@@ -345,6 +353,20 @@ def _has_unbound(connection: Connection, run_ids: Sequence[UUID]) -> bool:
     return found
 
 
+def _pruned_until(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """Until when the states of runs were forgotten on purpose."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT run_id, pruned_at FROM prefect_runs
+             WHERE run_id = ANY (:ids) AND pruned_at IS NOT NULL
+            """
+        ),
+        {"ids": run_ids},
+    )
+    return {row.run_id: row.pruned_at for row in rows}
+
+
 def _is_planned(connection: Connection, flow: ListedRun) -> bool:
     found: bool = connection.execute(
         text(
@@ -377,7 +399,7 @@ def _plan(connection: Connection, flow: ListedRun) -> int | None:
                 urn=flow.run.pipeline_urn,
             ).pipeline_id
     except (RequestError, DataError, IntegrityError) as error:
-        logger.debug("no pipeline for the flow run %s: %s", flow.run.run_id, error)
+        logger.debug("pipeline.not_planned", flow_run_id=str(flow.run.run_id), error=str(error))
         return None
 
 

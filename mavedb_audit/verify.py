@@ -52,13 +52,15 @@ class Verification:
 
     `lost_by_prefect` was witnessed in the process and is no problem of the audit's. `recent` states
     are too young to judge: another half a minute brings them where they are missing. `unanswered`
-    runs Prefect did not give the history of. `runs_forgotten` Prefect had once, and has deleted.
+    runs Prefect did not give the history of. `runs_forgotten` Prefect had once, and has deleted;
+    `runs_pruned` are those whose earlier states the audit forgot on purpose (`prune`).
     """
 
     runs: int = 0
     states_in_prefect: int = 0
     states_in_audit: int = 0
     runs_forgotten: int = 0
+    runs_pruned: int = 0
     differences: list[Difference] = field(default_factory=list)
     recent: list[Difference] = field(default_factory=list)
     lost_by_prefect: list[Difference] = field(default_factory=list)
@@ -115,6 +117,7 @@ def _compare_some(
             continue
         found.states_in_prefect += len(history)
         found.states_in_audit += len(of_audit)
+        found.runs_pruned += any(row.pruned_at is not None for row in of_audit.values())
         differences += _compare(runs[run_id], history, of_audit)
     for of_audit in recorded.values():
         # Prefect does not have the run at all. Did it ever?
@@ -136,8 +139,11 @@ def _compare(
     listed: ListedRun, history: Sequence[State], of_audit: Mapping[UUID, Row[Any]]
 ) -> list[Difference]:
     differences = []
+    pruned_at = next((row.pruned_at for row in of_audit.values()), None)
     for state in history:
         row = of_audit.get(state.id)
+        if row is None and pruned_at is not None and state.timestamp <= pruned_at:
+            continue
         in_prefect = (state.type.value, state.name, state.timestamp)
         if row is not None and (row.type, row.name, row.timestamp) == in_prefect:
             continue
@@ -193,7 +199,7 @@ def _transitions(
         text(
             """
             SELECT run_id, run.name AS run_name, transition.state_id, type, transition.name,
-                   timestamp, source
+                   timestamp, source, pruned_at
               FROM prefect_transitions AS transition JOIN prefect_runs AS run USING (run_id)
              WHERE run.run_id = ANY (:ids) OR run.flow_run_id = ANY (:ids)
             """

@@ -1,6 +1,7 @@
 """Prefect's API through a door of the tests' own, to count requests and to answer wrongly."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from deployments.local.ports import LOOPBACK
 @dataclass
 class Proxy:
     """`asked` are the paths with their queries. What `answer` gives for one, (status, body), is
-    answered instead of Prefect's own.
+    answered instead of Prefect's own. Its answers are dated `seconds_ahead` of the true time.
     """
 
     api_url: str
     asked: list[str] = field(default_factory=list)
     answer: Callable[[str], tuple[int, bytes] | None] = lambda _path: None
+    seconds_ahead: float = 0.0
 
     def histories_asked(self) -> set[UUID]:
         """The runs whose states were asked for."""
@@ -45,6 +47,10 @@ def proxy_of(api_url: str) -> Iterator[Proxy]:
             self.send_header("Content-Length", str(len(given[1])))
             self.end_headers()
             self.wfile.write(given[1])
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            moment = time.time() if timestamp is None else timestamp
+            return super().date_time_string(moment + proxy.seconds_ahead)  # type: ignore[arg-type]
 
         do_GET = do_POST = _pass_on  # noqa: N815 - http.server looks for these names
 

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-_COMMAND = Path(sys.executable).with_name("mavedb-audit")
+COMMAND = Path(sys.executable).with_name("mavedb-audit")
 
 
 def run_command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run it with these settings and no other."""
     return subprocess.run(
-        [_COMMAND, *arguments],
+        [COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=60,

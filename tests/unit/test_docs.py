@@ -52,3 +52,10 @@ def test_a_settings_default_is_the_one_that_is_shown(
 @pytest.mark.parametrize("table", sorted(OUR_TABLES))
 def test_every_table_of_ours_is_described(table: str) -> None:
     assert f"| `{table}` |" in (REFERENCE / "tables.md").read_text()
+
+
+def test_every_command_that_prints_json_has_a_schema_of_it() -> None:
+    sections = re.split(r"^## ", PAGES["reference/cli.md"], flags=re.M)[1:]
+    printing = {text.partition("\n")[0] for text in sections if "`--output CHOICE`" in text}
+    answers, _, _ = PAGES["reference/cli-output.md"].partition("### ")
+    assert set(re.findall(r"^\| `([a-z -]+)` \|", answers, re.M)) == printing
