@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Task, allow_failure
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.flow_runs import asuspend_flow_run
@@ -25,6 +25,7 @@ from mavedb_audit.errors import RequestError
 from mavedb_audit.hooks import pipeline_urn_of, record_task_states
 from mavedb_audit.locks import flow_lock
 from mavedb_audit.pipelines import DependencyType
+from mavedb_audit.prefect_ui import show_flow_run, summarise
 from mavedb_audit.recorder.crashes import was_given_up
 from mavedb_audit.recorder.pausing import is_paused, lock_if_paused, resume_pipeline
 from mavedb_audit.recorder.plans import (
@@ -61,29 +62,36 @@ async def run_plan(name: str, pipeline_urn: str | None, params: Mapping[str, Any
     assert context.flow_run.state is not None
     began_at = context.flow_run.state.timestamp
     with flow_lock(flow_run_id), _ending_soon_if_told_to():
-        return await _run(name, pipeline_urn, params, flow_run_id, began_at)
+        return await _run(name, pipeline_urn, params, context.flow_run, began_at)
 
 
 async def _run(
     name: str,
     pipeline_urn: str | None,
     params: Mapping[str, Any],
-    flow_run_id: UUID,
+    flow_run: FlowRun,
     began_at: datetime,
 ) -> State[Any]:
+    flow_run_id = flow_run.id
     try:
         pipeline, jobs = await asyncio.to_thread(
             patiently(_open), name, pipeline_urn, params, flow_run_id
         )
     except RequestError as error:
         return Failed(message=str(error))
+    if pipeline_urn is None:
+        await asyncio.to_thread(
+            show_flow_run, pipeline.pipeline_id, flow_run_id, flow_run.tags or ()
+        )
     leave_if_given_up = functools.partial(
         asyncio.to_thread, patiently(_leave_if_given_up), flow_run_id, began_at
     )
     futures = await _run_steps(pipeline.pipeline_id, jobs, leave_if_given_up)
     await leave_if_given_up()
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
-    return await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, states)
+    ended = await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, states)
+    await asyncio.to_thread(summarise, flow_run_id)
+    return ended
 
 
 def _leave_if_given_up(flow_run_id: UUID, began_at: datetime) -> None:
