@@ -2,7 +2,8 @@
 
 Afterwards every promise of the audit must hold. Without N= it goes on until each kind of fault
 and each failpoint has struck once, which takes about three minutes; with N= for so many pipelines
-at least. SEED= chooses the order. KEEP=1 leaves everything up.
+at least. SEED= chooses the order. KEEP=1 leaves everything up. TOPOLOGY=production breaks what
+deployments/production describes, with every part that it has twice.
 
 Prints a line of figures, and exits 1 with what is wrong.
 """
@@ -17,10 +18,9 @@ from pathlib import Path
 from deployments.local import processes, stack
 from tests.chaos import invariants
 from tests.chaos.driver import Driver, summary
-from tests.chaos.failpoints import FAILPOINTS
-from tests.chaos.faults import FAULTS, start_standby
 from tests.chaos.histories import of_concerned
 from tests.chaos.invariants import Violation
+from tests.chaos.topologies import TOPOLOGIES
 from tests.support import raise_limits
 
 _MOST_SHOWN = 20
@@ -32,12 +32,12 @@ _SETTLING_SECONDS = 120.0
 def main() -> int:
     pipelines = int(os.environ.get("N") or 0)
     seed = int(os.environ.get("SEED") or 1)
+    topology = TOPOLOGIES[os.environ.get("TOPOLOGY") or "local"]
     state = Path(tempfile.mkdtemp(prefix="mavedb-chaos-"))
     try:
-        with stack.running(state, retry_delays_seconds=[1.0, 2.0, 4.0]) as running:
+        with topology.running(state) as running:
             raise_limits(running)
-            start_standby(running)
-            driver = Driver(running, seed)
+            driver = Driver(topology, running, seed)
             invariants.install_witness(driver.mavedb)
             driver.run(pipelines, seconds=480 + 30 * pipelines)
             driver.calm_down(_CALM_SECONDS)
@@ -53,7 +53,7 @@ def main() -> int:
 
 def judge(driver: Driver) -> bool:
     """Print the figures, and what is wrong. Gives whether nothing is."""
-    mavedb = driver.mavedb
+    mavedb, topology = driver.mavedb, driver.topology
     deadline = time.monotonic() + _SETTLING_SECONDS
     while (differences := invariants.differences(driver.stack)) and time.monotonic() < deadline:
         time.sleep(2)
@@ -71,12 +71,12 @@ def judge(driver: Driver) -> bool:
     sys.stdout.write(
         f"pipelines {mavedb.value('SELECT count(*) FROM pipelines')},"
         f" transitions {mavedb.value('SELECT count(*) FROM prefect_transitions')},"
-        f" {', '.join(f'{name} {counts[name]}' for name in FAULTS)},"
-        f" killed at failpoints {sum(counts[name] for name in FAILPOINTS)},"
+        f" {', '.join(f'{name} {counts[name]}' for name in topology.faults)},"
+        f" killed at failpoints {sum(counts[name] for name in topology.failpoints)},"
         f" differences {len(differences)}, open {len(still_open)},"
         f" unaccounted {len(unaccounted)}, {summary(driver.recovery_seconds())}"
         f" (SEED={driver.seed})\n"
-        f"Killed {', '.join(f'{name} {counts[name]}' for name in FAILPOINTS)}\n"
+        f"Killed {', '.join(f'{name} {counts[name]}' for name in topology.failpoints)}\n"
     )
     for violation in wrong[:_MOST_SHOWN]:
         sys.stdout.write(f"  {violation}\n")

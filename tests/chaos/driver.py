@@ -15,16 +15,16 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 
 from deployments.local.stack import Stack
-from tests.chaos.failpoints import FAILPOINTS, Failpoints
-from tests.chaos.faults import FAULTS, Deployment
+from tests.chaos.failpoints import Failpoints
+from tests.chaos.faults import Deployment
 from tests.chaos.invariants import open_rows
+from tests.chaos.topologies import Topology
 from tests.support import Submitted, brca1
 
 #: So many pipelines are open at a time.
 _AT_ONCE = 4
 _NEW, _MISTAKEN, _AGAIN, _UPLOADED_AGAIN = "new", "mistaken", "again", "uploaded again"
 _SUBMISSIONS = (_NEW, _NEW, _NEW, _MISTAKEN, _AGAIN, _UPLOADED_AGAIN)
-_ROUND = (*FAULTS, *FAILPOINTS)
 #: What a part that is down makes the driver's own requests raise.
 _DOWN = (OperationalError, psycopg.OperationalError, httpx.TransportError)
 
@@ -52,8 +52,9 @@ def walk(seed: str, things: Sequence[T]) -> Iterator[T]:
 
 @dataclass
 class Driver:
-    """One run of chaos on a stack."""
+    """One run of chaos on a stack of that topology."""
 
+    topology: Topology
     stack: Stack
     seed: int
     submitted: list[Submitted] = field(default_factory=list)
@@ -62,7 +63,8 @@ class Driver:
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.seed} victims and pauses")
         self.submissions = walk(f"{self.seed} submissions", _SUBMISSIONS)
-        self.deployment = Deployment(self.stack, self.random)
+        self.deployment = Deployment(self.stack, self.topology.parts, self.random)
+        self.round = (*self.topology.faults, *self.topology.failpoints)
         self.mavedb = self.deployment.mavedb
         self.failpoints = Failpoints(self.stack.database_url)
         self.order = random.Random(f"{self.seed} faults")
@@ -133,10 +135,10 @@ class Driver:
         if self.ahead:
             self.due.append(self.ahead.pop())
         elif not self.due and not self.failpoints.armed:
-            self.ahead = self.order.sample(_ROUND, len(_ROUND))
+            self.ahead = self.order.sample(self.round, len(self.round))
         for name in list(self.due):
-            if name in FAULTS:
-                killed = FAULTS[name](self.deployment)
+            if name in self.topology.faults:
+                killed = self.topology.faults[name](self.deployment)
                 if killed is None:
                     continue
                 self.note(name, killed)
@@ -161,7 +163,7 @@ class Driver:
     def not_struck(self) -> list[str]:
         """The faults and failpoints that never did."""
         struck = self.counts()
-        return [name for name in _ROUND if not struck[name]]
+        return [name for name in self.round if not struck[name]]
 
     def recovery_seconds(self) -> list[float]:
         """From each kill of a flow to the end of the attempts that it cut off."""

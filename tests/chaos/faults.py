@@ -7,32 +7,29 @@ to kill, or no pipeline to cancel.
 import os
 import random
 import signal
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 
 from deployments.local import processes
-from deployments.local.stack import PROJECT, Stack
+from deployments.local.stack import Stack
 from tests.support import MaveDB, mavedb_of
 
-#: A second `mavedb-audit serve`: what one is about when it is killed, the other takes up.
-STANDBY = "standby"
-#: Parts that something like systemd starts again when they die.
-_PARTS = ("worker", "audit", STANDBY, "prefect", "postgres", "valkey")
 _LONGEST_DOWN_SECONDS = 4.0
 
 
 @dataclass
 class Deployment:
-    """A stack on which things break, by a seeded choice."""
+    """A stack on which things break, by a seeded choice. Of its `parts`, something like systemd
+    starts those again that die."""
 
     stack: Stack
+    parts: Sequence[str]
     random: random.Random
     _starts_again_at: dict[str, float] = field(default_factory=dict)
 
@@ -41,7 +38,7 @@ class Deployment:
 
     def start_dead_parts(self, *, at_once: bool = False) -> None:
         """Start parts again that died, each some seconds after."""
-        for part in _PARTS:
+        for part in self.parts:
             if processes.pid_of(self.stack.state, part) is None:
                 pause = self.random.uniform(0, _LONGEST_DOWN_SECONDS)
                 due = self._starts_again_at.setdefault(part, time.monotonic() + pause)
@@ -57,20 +54,8 @@ class Deployment:
 Fault = Callable[[Deployment], list[int] | None]
 
 
-def start_standby(stack: Stack) -> None:
-    """A flow run that a dying worker took and never started is known by time alone. The standby
-    waits half a minute for that, not ten."""
-    processes.start(
-        stack.state,
-        STANDBY,
-        [Path(sys.executable).with_name("mavedb-audit"), "serve"],
-        {**stack.env, "RECOVERY_QUEUED_SECONDS": "30"},
-        folder=PROJECT,
-    )
-
-
 def kill_flow(deployment: Deployment) -> list[int] | None:
-    flows = [p for p in psutil.process_iter() if _is_flow(p, deployment.stack)]
+    flows = _flows(deployment.stack)
     if not flows:
         return None
     flow = deployment.random.choice(flows)
@@ -81,6 +66,10 @@ def kill_flow(deployment: Deployment) -> list[int] | None:
     return [flow.pid]
 
 
+def _flows(stack: Stack) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _is_flow(process, stack)]
+
+
 def _is_flow(process: psutil.Process, stack: Stack) -> bool:
     try:
         is_engine = "prefect.engine" in " ".join(process.cmdline())
@@ -89,17 +78,34 @@ def _is_flow(process: psutil.Process, stack: Stack) -> bool:
         return False  # it ended meanwhile, or is somebody else's
 
 
-def kill_worker_and_flow(deployment: Deployment) -> list[int] | None:
+def killing_worker_and_flow(*workers: str) -> Fault:
     """Both at once, as when their host goes: nobody is left to tell Prefect."""
-    worker = processes.pid_of(deployment.stack.state, "worker")
-    flow = kill_flow(deployment) if worker is not None else None
-    if worker is None or flow is None:
+
+    def strike(deployment: Deployment) -> list[int] | None:
+        pids = {processes.pid_of(deployment.stack.state, worker) for worker in workers}
+        flows = [flow for flow in _flows(deployment.stack) if _parent(flow) in pids]
+        if not flows:
+            return None
+        flow = deployment.random.choice(flows)
+        worker = _parent(flow)
+        if worker is None:
+            return None
+        for pid in (worker, flow.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return [worker, flow.pid]
+
+    return strike
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return int(process.ppid())
+    except psutil.NoSuchProcess:
         return None
-    os.kill(worker, signal.SIGKILL)
-    return [worker, *flow]
 
 
-def _killing(*parts: str) -> Fault:
+def killing(*parts: str) -> Fault:
     """Kill one of the parts."""
 
     def strike(deployment: Deployment) -> list[int] | None:
@@ -112,12 +118,23 @@ def _killing(*parts: str) -> Fault:
     return strike
 
 
+def cut_postgres_sessions(deployment: Deployment) -> list[int]:
+    """End every session with the cluster but this one, as a failover does."""
+    deployment.mavedb.execute(
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        """
+    )
+    return []
+
+
 def restart_postgres(deployment: Deployment) -> list[int]:
     processes.restart(deployment.stack.state, "postgres")
     return []
 
 
-def _breaking(*kinds: Mapping[str, Any]) -> Fault:
+def breaking(*kinds: Mapping[str, Any]) -> Fault:
     """Let an external service misbehave at the next request or two."""
 
     def strike(deployment: Deployment) -> list[int]:
@@ -130,7 +147,7 @@ def _breaking(*kinds: Mapping[str, Any]) -> Fault:
     return strike
 
 
-def _setting_state(state: Mapping[str, Any], of_one_that_is: str) -> Fault:
+def setting_state(state: Mapping[str, Any], of_one_that_is: str) -> Fault:
     """Do as the buttons of Prefect's UI do, to a pipeline of that status."""
 
     def strike(deployment: Deployment) -> list[int] | None:
@@ -149,20 +166,3 @@ def _setting_state(state: Mapping[str, Any], of_one_that_is: str) -> Fault:
         return [] if answer.is_success else None
 
     return strike
-
-
-#: Each kind by its name in the figures.
-FAULTS: Mapping[str, Fault] = {
-    "flow killed": kill_flow,
-    "worker and flow killed": kill_worker_and_flow,
-    "worker killed": _killing("worker"),
-    "serve killed": _killing("audit", STANDBY),
-    "Prefect killed": _killing("prefect"),
-    "PostgreSQL restarted": restart_postgres,
-    "Valkey killed": _killing("valkey"),
-    "service failing": _breaking({"kind": "status", "status": 503}),
-    "service cut": _breaking({"kind": "reset"}, {"kind": "truncate"}),
-    "service slow": _breaking({"kind": "slow", "seconds": 3}),
-    "pipeline cancelled": _setting_state({"type": "CANCELLING", "name": "Cancelling"}, "running"),
-    "pipeline retried": _setting_state({"type": "SCHEDULED", "name": "AwaitingRetry"}, "failed"),
-}

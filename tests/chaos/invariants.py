@@ -29,7 +29,8 @@ class Violation:
 _WITNESS = """
     CREATE SCHEMA IF NOT EXISTS chaos;
     CREATE TABLE chaos.second_ends (job_id integer, attempt integer, first text, second text);
-    CREATE FUNCTION chaos.remember_second_end() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION chaos.remember_second_end() RETURNS trigger LANGUAGE plpgsql
+      SECURITY DEFINER AS $$
     BEGIN
         INSERT INTO chaos.second_ends VALUES (OLD.job_id, OLD.attempt, OLD.outcome, NEW.outcome);
         RETURN NULL;
