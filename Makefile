@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test contract docs bench chaos demo demo-stop
+.PHONY: install check audit test contract docs screenshots bench chaos demo demo-stop
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -11,11 +11,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-check: install ## format, lint, types, layers
+check: install ## format, lint, types, layers, and what bandit knows of insecure code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml flows tasks mavedb_audit deployments
+
+audit: install ## known vulnerabilities of what is pinned; asks PyPI
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 test: install ## every test; those on captured data where it is at hand
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -25,6 +29,9 @@ contract: install ## the main job on the real tables of MaveDB's current release
 
 docs: install ## the reference pages that are made from code
 	$(BIN)/python docs/generate.py
+
+screenshots: install ## docs/pages/*.png, where a Chromium is at hand
+	$(BIN)/python docs/screenshots.py
 
 bench: install ## speed beside a baseline of the same run; SIZE=small or full
 	$(BIN)/python -m deployments.local bench
@@ -37,5 +44,5 @@ demo: install ## one score set from its upload to the account of every variant
 demo-stop: ## end what `make demo KEEP=1` left up, with the same STATE
 	$(BIN)/python -m deployments.local stop
 
-chaos: install ## pipelines while the parts they run on are killed; N=pipelines SEED=n KEEP=1
+chaos: install ## pipelines while the parts they run on are killed; N=pipelines SEED=n KEEP=1 TOPOLOGY=production
 	$(BIN)/python -m tests.chaos

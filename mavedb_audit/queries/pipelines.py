@@ -346,6 +346,14 @@ def detail(connection: Connection, urn: str) -> Detail:
     )
 
 
+def urn_of(connection: Connection, pipeline_id: int) -> str | None:
+    """The URN of the pipeline of that id; None when it has none, or is gone."""
+    urn: str | None = connection.execute(
+        text("SELECT urn FROM pipelines WHERE id = :id"), {"id": pipeline_id}
+    ).scalar_one_or_none()
+    return urn
+
+
 def remaining_seconds(
     status: str,
     elapsed: float | None,
