@@ -124,10 +124,10 @@ class MaveDB:
         return UUID(created["id"])
 
     def run_in_prefect(
-        self, name: str, submitted: Submitted, *, env: Mapping[str, str]
+        self, name: str, submitted: Submitted, *, env: Mapping[str, str], **more: Any
     ) -> Submitted:
-        """Run another pipeline of the same score set by hand."""
-        parameters = {"score_set_id": submitted.score_set_id}
+        """Run another pipeline of the same score set by hand, with `more` parameters."""
+        parameters = {"score_set_id": submitted.score_set_id, **more}
         urn = f"urn:mavedb:pipeline-{self.create_flow_run(name, parameters, env=env)}"
         planned = "SELECT id FROM pipelines WHERE urn = :urn"
         rows = wait_until(lambda: self.rows(planned, urn=urn), within_seconds=60)
