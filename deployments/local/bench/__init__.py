@@ -19,6 +19,7 @@ from deployments.local import postgres, processes, stack
 from deployments.local.bench import (
     annotation,
     mirror,
+    pages,
     recovery,
     tasks,
     transitions,
@@ -36,7 +37,7 @@ _WIDTH_IN_A_FILE = 120
 @dataclass(frozen=True)
 class Size:
     """How much each figure takes on. `codons` of the target are changed by the variants; so many
-    `annotations` are of `annotated` variants each."""
+    `annotations` are of `annotated` variants each; the pages are of a score set of `read` ones."""
 
     variants: int
     codons: int
@@ -48,6 +49,7 @@ class Size:
     annotated: int
     annotations: int
     kills: int
+    read: int
 
 
 SIZES = {
@@ -62,6 +64,7 @@ SIZES = {
         annotated=1_000,
         annotations=1,
         kills=3,
+        read=20_000,
     ),
     "full": Size(
         variants=100_000,
@@ -74,6 +77,7 @@ SIZES = {
         annotated=12_000,
         annotations=3,
         kills=7,
+        read=500_000,
     ),
 }
 
@@ -120,6 +124,8 @@ def _measured(size: Size, console: Console) -> Iterator[list[Figure]]:
             yield mirror.streaming(running, engine, size.streams, size.seconds_a_stream)
         with console.status("annotation"):
             yield annotation.annotating(running, engine, size.annotated, size.annotations)
+        with console.status("pages"):
+            yield [pages.reading(running, engine, size.read)]
         with console.status("recovery"):
             yield [recovery.after_kills(running, engine, size.kills)]
 
