@@ -28,7 +28,7 @@ contract: install ## the main job on the real tables of MaveDB's current release
 	$(BIN)/pytest tests/contract
 
 docs: install ## the reference pages that are made from code
-	$(BIN)/python docs/generate.py
+	PYTHONPATH=. $(BIN)/python docs/generate
 
 screenshots: install ## docs/pages/*.png, where a Chromium is at hand
 	$(BIN)/python docs/screenshots.py

@@ -1,12 +1,12 @@
 """The page of the steps says what the code says: steps, annotations, reasons, categories."""
 
 import re
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from docs.generate.plans import planned_steps, reasons_of, services_of
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from mavedb_audit.pipelines import Step
 from mavedb_audit.reasons import MEANINGS, AnnotationStatus, Reason
@@ -19,8 +19,7 @@ PAGE = (DOCS / "reference" / "steps.md").read_text()
 SECTIONS = re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE, re.M | re.S)
 SECTION = dict(SECTIONS)
 
-_CODE = runpy.run_path(str(DOCS / "generate.py"))
-STEPS: dict[str, Step] = _CODE["planned_steps"]()
+STEPS = planned_steps()
 of_each_step = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 
 
@@ -58,7 +57,7 @@ def test_a_section_names_what_the_step_annotates(step: Step) -> None:
 
 @of_each_step
 def test_a_section_lists_the_reasons_that_the_steps_code_gives(step: Step) -> None:
-    owed = _CODE["reasons_of"](step)
+    owed = reasons_of(step)
     assert ("Skipped unless" in SECTION[step.function]) == (Reason.STEP_SKIPPED in owed)
     listed = [
         Reason(reason)
@@ -88,7 +87,7 @@ def test_what_is_tried_again_is_told_by_the_category(text: str) -> None:
 @of_each_step
 def test_a_section_names_the_limits_of_the_services_that_the_step_asks(step: Step) -> None:
     limits = {word for word in words(SECTION[step.function]) if word in set(Service)}
-    assert limits == _CODE["services_of"](step)
+    assert limits == services_of(step)
 
 
 def test_the_settings_that_are_named_exist() -> None:
