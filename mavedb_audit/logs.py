@@ -18,6 +18,8 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from mavedb_audit.texts import passwords_in_urls, without_passwords
+
 if TYPE_CHECKING:  # so that clients of services can log, which know no settings
     from mavedb_audit.settings import Settings
 
@@ -75,8 +77,6 @@ EVENTS: Mapping[str, str] = {
 _SECRET_NAME = re.compile(
     r"password|secret|token|session_key|api_key|access_key|webhook|auth_str", re.I
 )
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
-_PASSWORD_IN_CONNINFO = re.compile(r"\bpassword=(?:'[^']*'|[^\s'\"]+)")
 #: A shorter secret is also a word: it is only hidden where it stands in a URL, or as a password.
 _SHORTEST = 8
 
@@ -142,7 +142,7 @@ class _Formatter(ProcessorFormatter):
         self._secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
     def format(self, record: logging.LogRecord) -> str:
-        line = _without_passwords(super().format(record))
+        line = without_passwords(super().format(record))
         return self._secrets.sub("***", line) if self._secrets else line
 
 
@@ -152,7 +152,7 @@ def _as_record(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> d
     event = event_dict.pop("event")
     values = (f"{key}={_in_text(value)}" for key, value in event_dict.items())
     return {
-        "msg": _without_passwords(" ".join([event, *values])),
+        "msg": without_passwords(" ".join([event, *values])),
         "extra": {"audit_event": event, "audit_values": dict(event_dict)},
         "exc_info": exc_info,
     }
@@ -171,11 +171,6 @@ def _from_record(_logger: WrappedLogger, _method: str, event_dict: EventDict) ->
     return {**event_dict, "event": "library.message", "message": event_dict["event"]}
 
 
-def _without_passwords(text: str) -> str:
-    text = _PASSWORD_IN_URL.sub(r"\1:***@", text)
-    return _PASSWORD_IN_CONNINFO.sub("password=***", text)
-
-
 def _secrets(settings: "Settings") -> set[str]:
     """What must not be shown: of our own settings, and of Prefect's and others' in the environment.
 
@@ -184,7 +179,7 @@ def _secrets(settings: "Settings") -> set[str]:
     given = {**os.environ, **{name: str(value) for name, value in settings if value is not None}}
     secrets = {value for name, value in given.items() if _SECRET_NAME.search(name)}
     for value in given.values():
-        for _, password in _PASSWORD_IN_URL.findall(value):
+        for password in passwords_in_urls(value):
             secrets |= {password, unquote(password)}
     return {secret for secret in secrets if len(secret) >= _SHORTEST}
 

@@ -8,6 +8,7 @@ from typing import Any
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
+_PASSWORD_IN_CONNINFO = re.compile(r"\bpassword=(?:'[^']*'|[^\s'\"]+)")
 
 
 def storable(message: str) -> str:
@@ -21,8 +22,14 @@ def storable(message: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """The text with the passwords of its URLs as ***."""
-    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+    """The text with the passwords of its URLs, and of PostgreSQL's `password=`, as ***."""
+    text = _PASSWORD_IN_URL.sub(r"\1:***@", text)
+    return _PASSWORD_IN_CONNINFO.sub("password=***", text)
+
+
+def passwords_in_urls(text: str) -> set[str]:
+    """The passwords as they stand there, percent-encoded as they are."""
+    return {password for _, password in _PASSWORD_IN_URL.findall(text)}
 
 
 def json_text(value: Any) -> str:

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from mavedb_audit.cli.output import duration
+from mavedb_audit.settings import settings
 
 if TYPE_CHECKING:
     from mavedb_audit.queries.system import System
 
-#: A dispatcher takes a request within seconds; the mirror records a state within one.
+#: A dispatcher takes a request within seconds.
 LONGEST_WAIT_SECONDS = 60.0
-LONGEST_LAG_SECONDS = 30.0
 
 
 def problems_of(system: "System") -> list[str]:
@@ -21,7 +21,7 @@ def problems_of(system: "System") -> list[str]:
             f" {duration(system.oldest_request_seconds)}: does `mavedb-audit serve` run, and does"
             " Prefect answer? `mavedb-audit doctor` tells"
         )
-    if (system.mirror_lag_seconds or 0.0) > LONGEST_LAG_SECONDS:
+    if (system.mirror_lag_seconds or 0.0) > settings().alert_mirror_lag_seconds:
         found.append(
             f"states were recorded up to {duration(system.mirror_lag_seconds)} late:"
             " `mavedb-audit doctor` looks for the cause"

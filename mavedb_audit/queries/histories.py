@@ -66,6 +66,10 @@ _EVENTS = f"""
       FROM job JOIN job_attempts AS attempt ON attempt.job_id = job.id
      WHERE attempt.finished_at IS NOT NULL
      UNION ALL
+    SELECT max(pruned_at), 'action', 'prune', 'earlier states forgotten', count(*) || ' runs',
+           NULL, NULL
+      FROM run JOIN prefect_runs USING (run_id) WHERE pruned_at IS NOT NULL HAVING count(*) > 0
+     UNION ALL
     SELECT created_at, 'action', actor, action, reason, NULL, NULL
       FROM operator_actions WHERE pipeline_id = :pipeline_id
      ORDER BY at, kind, subject, what

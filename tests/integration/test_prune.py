@@ -81,6 +81,16 @@ def test_what_goes_is_every_state_of_a_run_but_the_newest(
     ]
 
 
+def test_a_history_says_that_earlier_states_were_forgotten(
+    domain_database: str, played: Played
+) -> None:
+    age(played.pipeline.engine)
+    urn = played.pipeline.planned.pipeline_urn
+    assert "forgotten" not in run_command("history", urn, DATABASE_URL=domain_database).stdout
+    prune(domain_database, "--yes")
+    assert "forgotten" in run_command("history", urn, DATABASE_URL=domain_database).stdout
+
+
 @pytest.mark.parametrize(
     "reason",
     [
