@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
@@ -34,13 +34,6 @@ from tests.support_recorder import CAR, Pipeline, plan, plan_two_steps
 PROJECT = Path(__file__).parents[2]
 #: More than two blocks of ids, the first of them not whole.
 VARIANTS = range(1, 2500)
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

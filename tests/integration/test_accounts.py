@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
@@ -14,13 +14,6 @@ from tests.support import insert_numbered_variants
 
 GNOMAD = AnnotationType.GNOMAD_ALLELE_FREQUENCY
 MAPPING = AnnotationType.VRS_MAPPING
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

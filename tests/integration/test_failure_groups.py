@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit.accounts import Status
 from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.queries.failures import By, FailureGroup, failures
 from mavedb_audit.reasons import MEANINGS, Reason, explain
 from mavedb_audit.services import Service
-from tests.support import insert_numbered_variants
 from tests.support_accounts import (
     CLINVAR,
     NEWER_RELEASE,
@@ -20,25 +19,10 @@ from tests.support_accounts import (
     insert_score_set_of,
     write,
 )
-from tests.support_recorder import CAR, DOWN, GNOMAD, Pipeline, plan, plan_two_steps
+from tests.support_recorder import CAR, DOWN, GNOMAD, Pipeline, plan
 
 CAID = AnnotationType.CLINGEN_ALLELE_ID
 VEP = AnnotationType.VEP_FUNCTIONAL_CONSEQUENCE
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    plan_two_steps(monkeypatch)
-    with engine.begin() as connection:
-        score_set_id, _ = insert_numbered_variants(connection, 3)
-        return Pipeline(engine, score_set_id, plan(connection, score_set_id))
 
 
 @pytest.fixture

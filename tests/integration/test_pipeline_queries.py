@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit.errors import NotFoundError
 from mavedb_audit.failures import Failure, FailureCategory
@@ -13,27 +13,9 @@ from mavedb_audit.queries import histories, jobs, pipelines, system
 from mavedb_audit.queries.jobs import JobFilter
 from mavedb_audit.queries.pipelines import PipelineFilter
 from mavedb_audit.recorder import attempts
-from tests.support import insert_numbered_variants
-from tests.support_recorder import ANNOTATE, CAR, DOWN, GNOMAD, Pipeline, plan, plan_two_steps
+from tests.support_recorder import ANNOTATE, CAR, DOWN, GNOMAD, Pipeline, plan
 
 REFUSED = Failure(FailureCategory.DATA_ERROR, "ClinGen refused it")
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    plan_two_steps(monkeypatch)
-    with engine.begin() as connection:
-        score_set_id, _ = insert_numbered_variants(connection, 3)
-        connection.execute(text("UPDATE scoresets SET num_variants = 3"))
-        planned = plan(connection, score_set_id)
-    return Pipeline(engine, score_set_id, planned)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from prov.model import (
     ProvStart,
     ProvUsage,
 )
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from mavedb_audit import accounts, uploads
 from mavedb_audit.accounts import Status
@@ -45,13 +44,6 @@ URN = "tmp:numbered"
 VARIANTS = 2_500
 KEY = "1/1/2026-11-29-scores.csv"
 DIGEST = Digest(hashlib.sha256(b"scores").hexdigest(), 6)
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

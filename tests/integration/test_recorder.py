@@ -1,13 +1,12 @@
 """What the recorder makes of Prefect's states and of attempts, in whatever order they come."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
@@ -17,24 +16,7 @@ from mavedb_audit.pipelines import AnnotationType
 from mavedb_audit.recorder import attempts, plans
 from mavedb_audit.recorder.attempts import Attempt, AttemptLostError, NotStartable
 from mavedb_audit.states import Run, RunKind
-from tests.support import insert_numbered_variants
-from tests.support_recorder import CAR, GNOMAD, Pipeline, plan, plan_two_steps
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    plan_two_steps(monkeypatch)
-    with engine.begin() as connection:
-        score_set_id, _ = insert_numbered_variants(connection, 3)
-        planned = plan(connection, score_set_id)
-    return Pipeline(engine, score_set_id, planned)
+from tests.support_recorder import CAR, GNOMAD, Pipeline, plan
 
 
 def test_steps_that_succeed_make_the_pipeline_succeed(pipeline: Pipeline) -> None:

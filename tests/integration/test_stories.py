@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mavedb_audit.accounts import Status
 from mavedb_audit.errors import NotFoundError, RequestError
@@ -14,25 +14,10 @@ from mavedb_audit.reasons import MEANINGS, Reason
 from tests.support import insert_numbered_variants
 from tests.support_accounts import CLINVAR, MAPPING, NEWER_RELEASE, insert_jobs, write
 from tests.support_accounts import GNOMAD as FREQUENCY
-from tests.support_recorder import CAR, DOWN, GNOMAD, Pipeline, plan, plan_two_steps
+from tests.support_recorder import CAR, DOWN, GNOMAD, Pipeline
 
 CAID = AnnotationType.CLINGEN_ALLELE_ID
 VARIANT = "tmp:numbered#1"
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    plan_two_steps(monkeypatch)
-    with engine.begin() as connection:
-        score_set_id, _ = insert_numbered_variants(connection, 3)
-        return Pipeline(engine, score_set_id, plan(connection, score_set_id))
 
 
 @dataclass

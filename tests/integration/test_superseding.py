@@ -1,32 +1,13 @@
 """What the recorder still takes of a pipeline whose variants a newer upload has replaced."""
 
-from collections.abc import Iterator
-
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import text
 
 from mavedb_audit.recorder import plans
 from mavedb_audit.recorder.attempts import AttemptLostError, NotStartable
-from tests.support import insert_numbered_variants
-from tests.support_recorder import CAR, GNOMAD, Pipeline, plan, plan_two_steps
+from tests.support_recorder import CAR, GNOMAD, Pipeline
 
 CREATE = "create_variants_for_score_set"
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Iterator[Engine]:
-    engine = create_engine(domain_database)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def pipeline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    plan_two_steps(monkeypatch)
-    with engine.begin() as connection:
-        score_set_id, _ = insert_numbered_variants(connection, 3)
-        planned = plan(connection, score_set_id)
-    return Pipeline(engine, score_set_id, planned)
 
 
 def upload(pipeline: Pipeline, outcome: str | None) -> None:

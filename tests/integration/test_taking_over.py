@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from deployments.local.submission import insert_score_set
 from mavedb_audit.invariants import broken
@@ -19,11 +19,6 @@ FILES = {
     "score_columns_metadata": {"score": {"description": "it's; $(rm) `x`"}},
     "count_columns_metadata": {},
 }
-
-
-@pytest.fixture
-def engine(domain_database: str) -> Engine:
-    return create_engine(domain_database)
 
 
 def score_set(connection: Connection, urn: str) -> tuple[int, int]:
