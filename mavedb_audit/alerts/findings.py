@@ -296,7 +296,8 @@ def _mirror_caught_up(subject: str) -> Alert:
 
 
 def _audit_differs(problems: Mapping[str, int]) -> Alert:
-    counted = ", ".join(f"{name}: {number}" for name, number in problems.items())
+    # JSONB keeps its keys in an order of its own.
+    counted = ", ".join(f"{name}: {number}" for name, number in sorted(problems.items()))
     return _alert(
         Kind.AUDIT_DIFFERS,
         _AUDIT,

@@ -252,7 +252,7 @@ def test_what_verify_found_is_told_until_it_finds_nothing(engine: Engine) -> Non
 
     assert verified() == []
     assert verified(broken=2, differences=1) == ["audit_differs"]
-    assert "differences: 1, broken: 2" in found(engine)[0].payload["text"]
+    assert "broken: 2, differences: 1" in found(engine)[0].payload["text"]
     assert verified(broken=2) == ["audit_differs"]
     assert verified() == ["audit_differs", "audit_agrees"]
     assert verified(unanswered=1) == ["audit_differs", "audit_agrees", "audit_differs"]

@@ -8,7 +8,7 @@ import pytest
 
 from mavedb_audit.limits import LIMITS, slot_at
 from mavedb_audit.services import Service
-from tests.support import MaveDB, Submitted, brca1, wait_until
+from tests.support import MaveDB, Submitted, brca1, raise_limits, wait_until
 from tests.support_command import run_command
 
 
@@ -79,13 +79,12 @@ def test_a_service_is_left_alone_for_as_long_as_it_asks(
 
 @contextmanager
 def limit(mavedb: MaveDB, service: Service, slots: int) -> Iterator[None]:
-    """The service's limit as somebody set it in Prefect's UI."""
-    before = limit_now(mavedb, service)
+    """The limit as somebody set it in Prefect; afterwards all are as the tests have them."""
     set_limit(mavedb, service, slots)
     try:
         yield
     finally:
-        set_limit(mavedb, service, before)
+        raise_limits(mavedb.stack)
 
 
 def limit_now(mavedb: MaveDB, service: Service) -> int:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.support import MaveDB, wait_until
+from tests.support import MaveDB, raise_limits, wait_until
 from tests.support_receiver import receiving
 
 PROJECT = Path(__file__).parents[2]
@@ -38,11 +38,13 @@ def run_apply(mavedb: MaveDB, *options: str, **env: str) -> dict[str, str]:
 
 @pytest.fixture
 def mavedb_as_it_was(mavedb: MaveDB) -> Iterator[MaveDB]:
-    """Without a limit of the pool and without automations, before and after."""
+    """Without a limit of the pool and without automations, and with the slots that tests have,
+    before and after."""
 
     def put_back() -> None:
         url = mavedb.stack.prefect_api_url
         httpx.patch(f"{url}/work_pools/mavedb", json={"concurrency_limit": None}).raise_for_status()
+        raise_limits(mavedb.stack)
         for automation in automations(mavedb):
             httpx.delete(f"{url}/automations/{automation['id']}").raise_for_status()
 
