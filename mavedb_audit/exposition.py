@@ -65,7 +65,12 @@ METRICS = (
         (),
         "The longest that a state of the last minutes took to be recorded",
     ),
-    Described("runs_open", "gauge", (), "Prefect's runs of ours that have not ended"),
+    Described(
+        "runs_open",
+        "gauge",
+        (),
+        "Prefect's runs of ours that have not ended, but for those that wait for their time",
+    ),
     Described("runs_unsettled", "gauge", (), "Runs whose history may lack a state"),
     Described("pipelines", "gauge", ("status",), "Open pipelines, and those of the last day"),
     Described("jobs", "gauge", ("status",), "Open jobs, and those of the last day"),

@@ -44,7 +44,10 @@ def start(*, state: State = _DEFAULT_STATE) -> int:
 
     with stack.running(state) as running:
         stack.keep(running)
-    sys.stdout.write(f"{stack.how_to_sign_in(running)}\nEnvironment: {running.state}/env\n")
+    sys.stdout.write(
+        f"{stack.how_to_sign_in(running)}\nPrefect UI: {running.prefect_ui_url}\n"
+        f"Environment: {running.state}/env\n"
+    )
     return 0
 
 

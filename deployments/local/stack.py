@@ -112,11 +112,8 @@ def keep(stack: Stack) -> None:
 
 
 def how_to_sign_in(running: Stack) -> str:
-    """Where our page and Prefect's are."""
-    return (
-        f"Our page: {running.audit_url} (sign in with the token {running.audit_token})\n"
-        f"Prefect UI: {running.prefect_ui_url}"
-    )
+    """Where our page is, in a line."""
+    return f"Our page: {running.audit_url} (sign in with the token {running.audit_token})"
 
 
 def stop(state: Path) -> list[str]:

@@ -42,9 +42,10 @@ class System(View):
     `mirror_lag_seconds` is the longest that a state of the last minutes took to be recorded, None
     where there was none; `mirror_seen_at` is until when the event stream was recorded. Pipelines
     and jobs are those that are open, and those of the last day. `open_runs` are Prefect's runs that
-    have not ended, `unsettled_runs` those whose history may lack a state, `recoveries` how often
-    recovery took up what had died. Alerts were given up in the last day; the error is of the newest
-    that waits or was given up, and says what its receiver answered.
+    have not ended, but for those that wait for their time, `unsettled_runs` those whose history may
+    lack a state, `recoveries` how often recovery took up what had died. Alerts were given up in the
+    last day; the error is of the newest that waits or was given up, and says what its receiver
+    answered.
     """
 
     now: datetime
@@ -79,7 +80,7 @@ _SYSTEM = """
                AND timestamp > now() - interval '1 hour') AS mirror_lag_seconds,
            (SELECT max(occurred) FROM mirror_checkpoints) AS mirror_seen_at,
            (SELECT count(*) FROM prefect_runs
-             WHERE state_type IS NULL OR state_type <> ALL (:final)) AS open_runs,
+             WHERE state_type IS NULL OR state_type <> ALL (:not_open)) AS open_runs,
            (SELECT count(*) FROM prefect_runs WHERE settled_at IS NULL) AS unsettled_runs,
            (SELECT count(*) FROM pipeline_requests WHERE dispatched_at IS NULL)
              AS requests_waiting,
@@ -133,7 +134,9 @@ _SERVICES = """
 
 def system(connection: Connection) -> System:
     """How the whole does now."""
-    row = connection.execute(text(_SYSTEM), {"final": sorted(FINAL_STATE_TYPES)}).one()
+    row = connection.execute(
+        text(_SYSTEM), {"not_open": sorted(FINAL_STATE_TYPES | {"SCHEDULED"})}
+    ).one()
     return System(
         **row._mapping,
         pipelines_by_status=_by_status(
