@@ -32,7 +32,7 @@ from mavedb_audit.states import TERMINAL_PIPELINE_STATUSES, JobStatus
 logger = logger_of(__name__)
 
 _PATIENCE_SECONDS = 2.0
-#: A request takes a step some 15 milliseconds, and the server more.
+#: A request takes 12 to 30 milliseconds, which a step that is done before is spared.
 _PROGRESS_INTERVAL_SECONDS = 5.0
 _LONGEST_MESSAGE = 300
 #: An answer that did not come, is an error, or is not what Prefect answers (a ValueError).
