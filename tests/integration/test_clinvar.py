@@ -48,6 +48,8 @@ def file_requests(mavedb: MaveDB) -> Counter[tuple[int, int]]:
     counts: Counter[tuple[int, int]] = Counter()
     for request in httpx.get(f"{url}/simulator/requests").json():
         path = request["path"]
+        if not path.endswith(".txt.gz"):  # somebody looked whether the archive is there
+            continue
         year, month = path.removesuffix(".txt.gz")[-7:].split("-")
         is_place = (f"/archive/{year}/" in path) == (int(year) != datetime.now(UTC).year)
         counts[int(year), int(month)] += request["method"] == "GET" and is_place
