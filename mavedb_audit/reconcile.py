@@ -1,12 +1,10 @@
 """Asks Prefect for the histories of runs that are not settled, and records what is missing.
 
-Complete where the event stream and the hooks are not, and slow: one run a request. A run is settled
-when its history was read after its end had stood for a while. It is asked again when Prefect shows
-another state of it than the audit has.
+Complete where the event stream and the hooks are not, and slow: one run a request.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -24,7 +22,6 @@ from mavedb_audit.histories import (
     ListedRun,
     Prefect,
     PrefectUnansweredError,
-    State,
     asking,
     batches,
     prefect_client,
@@ -36,6 +33,7 @@ from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
 from mavedb_audit.recorder.plans import plan_pipeline
 from mavedb_audit.settings import settings
+from mavedb_audit.settling import History, settle, settle_forgotten, to_ask, unsettled_runs
 from mavedb_audit.sightings import OUTAGES, note_unknown
 from mavedb_audit.states import RunKind, Source
 
@@ -66,14 +64,6 @@ class Reconciled:
     pipelines_planned: int = 0
     unplanned: int = 0
     unanswered: int = 0
-
-
-@dataclass(frozen=True)
-class _History:
-    """A run with its states in the order of time."""
-
-    listed: ListedRun
-    states: Sequence[State]
 
 
 def reconcile_until(stop: threading.Event) -> None:
@@ -118,7 +108,7 @@ def reconcile(
     done = Reconciled()
     with asking(client, stop) as prefect:
         with connect() as connection, connection.begin():
-            unsettled = _unsettled(connection)
+            unsettled = unsettled_runs(connection)
         flow_runs = prefect.our_flow_runs(since)
         flow_runs |= prefect.flow_runs(unsettled.keys() - flow_runs.keys())
         forgotten = {
@@ -127,7 +117,7 @@ def reconcile(
             for run_id in unsettled[flow_run_id]
         }
         with connect() as connection, connection.begin():
-            done.runs_settled += _settle_forgotten(connection, forgotten)
+            done.runs_settled += settle_forgotten(connection, forgotten)
         pause = 0.0
         for some in batches(flow_runs.values(), _FLOW_RUNS_AT_ONCE):
             errors = _reconcile_some(prefect, some, unsettled, done, everything=everything)
@@ -146,7 +136,7 @@ def _reconcile_some(
     everything: bool,
 ) -> list[Exception]:
     """Ask for what is needed of the flow runs and their task runs. Returns what went wrong."""
-    asked = flow_runs if everything else _to_ask(flow_runs)
+    asked = flow_runs if everything else to_ask(flow_runs)
     asked_ids = {flow.run.run_id for flow in asked}
     now = datetime.now(UTC)
     task_runs = prefect.task_runs(
@@ -157,10 +147,10 @@ def _reconcile_some(
         or (flow.state is not None and now - flow.state.timestamp < _LISTED_LATE)
         or unsettled.get(flow_run_id, set()) - {flow_run_id}
     )
-    asked_tasks = task_runs.values() if everything else _to_ask(task_runs.values())
+    asked_tasks = task_runs.values() if everything else to_ask(task_runs.values())
     asked = [*asked, *asked_tasks]
     done.runs_asked += len(asked)
-    histories: dict[UUID | None, list[_History]] = {flow.run.run_id: [] for flow in flow_runs}
+    histories: dict[UUID | None, list[History]] = {flow.run.run_id: [] for flow in flow_runs}
     errors: list[Exception] = []
     for listed, answer in zip(asked, prefect.histories(asked), strict=True):
         if isinstance(answer, Exception):
@@ -169,7 +159,7 @@ def _reconcile_some(
             )
             errors.append(answer)
         else:
-            histories[listed.flow_run_id].append(_History(listed, answer))
+            histories[listed.flow_run_id].append(History(listed, answer))
     for flow in flow_runs:
         lost = unsettled.get(flow.run.run_id, set()) - {flow.run.run_id} - task_runs.keys()
         if not histories[flow.run.run_id] and not lost:
@@ -182,7 +172,7 @@ def _reconcile_some(
                 )
                 _record(connection, flow, histories[flow.run.run_id], done)
                 if flow.has_ended:
-                    done.runs_settled += _settle_forgotten(connection, lost)
+                    done.runs_settled += settle_forgotten(connection, lost)
         except (DataError, IntegrityError, OperationalError) as error:
             is_held = isinstance(error.orig, LockNotAvailable | DeadlockDetected)
             if isinstance(error, OperationalError) and not is_held:
@@ -200,7 +190,7 @@ def _reconcile_some(
 
 
 def _record(
-    connection: Connection, flow: ListedRun, histories: Sequence[_History], done: Reconciled
+    connection: Connection, flow: ListedRun, histories: Sequence[History], done: Reconciled
 ) -> None:
     """Record the histories of a flow run and its task runs, and settle those that are complete."""
     planned: int | None = None
@@ -223,110 +213,7 @@ def _record(
     if planned is not None:
         _close(connection, planned, flow)
     done.states_recorded += missing
-    done.runs_settled += _settle(connection, flow, histories)
-
-
-def _to_ask(listed: Iterable[ListedRun]) -> list[ListedRun]:
-    """The runs that went on since the audit last heard of them, and those not settled yet.
-
-    A run that waits for its time is as the audit knows it.
-    """
-    runs = list(listed)
-    with connect() as connection, connection.begin():
-        rows = connection.execute(
-            text(
-                """
-                SELECT run_id, state_id, state_timestamp,
-                       coalesce(settled_at >= state_timestamp, false) AS is_settled
-                  FROM prefect_runs WHERE run_id = ANY (:ids) AND state_id IS NOT NULL
-                """
-            ),
-            {"ids": [run.run.run_id for run in runs]},
-        )
-        known = {row.run_id: row for row in rows}
-
-    def is_to_be_asked(run: ListedRun) -> bool:
-        row = known.get(run.run.run_id)
-        if row is None or run.state is None:
-            return True
-        if (row.state_timestamp, row.state_id) < run.state.sort_key:
-            return True
-        return not row.is_settled and not run.is_waiting_for_its_time
-
-    return [run for run in runs if is_to_be_asked(run)]
-
-
-def _unsettled(connection: Connection) -> dict[UUID, set[UUID]]:
-    """The runs to look at however old they are, by flow run: it and its task runs."""
-    rows = connection.execute(
-        text(
-            """
-            SELECT coalesce(flow_run_id, run_id) AS flow_run_id, array_agg(run_id) AS run_ids
-              FROM prefect_runs WHERE settled_at IS NULL GROUP BY 1
-            """
-        )
-    )
-    return {row.flow_run_id: set(row.run_ids) for row in rows}
-
-
-def _settle_forgotten(connection: Connection, run_ids: Collection[UUID]) -> int:
-    """Settle runs that Prefect does not have, as they are, unless it may still hear of them."""
-    return connection.execute(
-        text(
-            """
-            UPDATE prefect_runs SET settled_at = now()
-             WHERE run_id = ANY (:ids) AND settled_at IS NULL
-               AND greatest(first_seen_at, state_timestamp) < now() - make_interval(secs => :grace)
-            """
-        ),
-        {"ids": list(run_ids), "grace": settings().reconcile_grace_seconds},
-    ).rowcount
-
-
-def _settle(connection: Connection, flow: ListedRun, histories: Sequence[_History]) -> int:
-    """Mark the runs that were read to their end; those that went on since are open again."""
-    now = datetime.now(UTC)
-    read = [history for history in histories if history.states]
-    marked = connection.execute(
-        text(
-            """
-            UPDATE prefect_runs AS run SET settled_at = CASE WHEN read.is_over THEN now() END
-              FROM unnest(CAST(:run_ids AS uuid[]), CAST(:state_ids AS uuid[]),
-                          CAST(:timestamps AS timestamptz[]), CAST(:are_over AS boolean[]))
-                   AS read (run_id, state_id, timestamp, is_over)
-             WHERE run.run_id = read.run_id
-               AND CASE WHEN read.is_over
-                        THEN (run.state_timestamp, run.state_id) >= (read.timestamp, read.state_id)
-                             AND coalesce(run.settled_at < read.timestamp, true)
-                        ELSE run.settled_at < read.timestamp END
-            RETURNING run.settled_at
-            """
-        ),
-        {
-            "run_ids": [history.listed.run.run_id for history in read],
-            "state_ids": [history.states[-1].id for history in read],
-            "timestamps": [history.states[-1].timestamp for history in read],
-            "are_over": [_is_over(history, flow, now) for history in read],
-        },
-    )
-    return sum(row.settled_at is not None for row in marked)
-
-
-def _is_over(history: _History, flow: ListedRun, now: datetime) -> bool:
-    """Whether the history ends, and did so long enough ago for Prefect to have all of it.
-
-    What a flow leaves behind in an open state counts as over after RECONCILE_WINDOW_HOURS.
-    """
-    listed, states = history.listed, history.states
-    if listed.state is None or states[-1].id != listed.state.id:
-        return False
-    is_never_to_run = listed.state.name == "NotReady" and flow.has_ended
-    grace = timedelta(seconds=settings().reconcile_grace_seconds)
-    if not listed.has_ended and not is_never_to_run:
-        if not flow.has_ended:
-            return False
-        grace = timedelta(hours=settings().reconcile_window_hours)
-    return now - states[-1].timestamp >= grace
+    done.runs_settled += settle(connection, flow, histories)
 
 
 def _missing(connection: Connection, state_ids: Collection[UUID]) -> int:

@@ -1,10 +1,9 @@
 """The mirror against a real Prefect server: what its events tell stands in the database."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from deployments.local.score_set import BRCA1_RING
 from deployments.local.submission import insert_score_set
 from mavedb_audit.mirror import counts, mirror_until, record_queued
 from mavedb_audit.trigger import request_pipeline
+from tests.relay import Relay
 from tests.support import MAIN_JOB, MaveDB, Submitted, brca1, wait_until
 
 OURS, FOREIGN = "annotate_score_set", "of_somebody_else"
@@ -258,7 +258,7 @@ def stored(mavedb: MaveDB, flow_run_id: UUID) -> int:
 
 
 @pytest.fixture
-def relay(mavedb: MaveDB, monkeypatch: pytest.MonkeyPatch) -> Iterator["Relay"]:
+def relay(mavedb: MaveDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
     """What stands between this process and Prefect's server."""
     relay = Relay(httpx.URL(mavedb.stack.prefect_api_url).port or 80)
     monkeypatch.setenv("PREFECT_API_URL", f"http://{LOOPBACK}:{relay.port}/api")
@@ -268,9 +268,7 @@ def relay(mavedb: MaveDB, monkeypatch: pytest.MonkeyPatch) -> Iterator["Relay"]:
     prefect.context.refresh_global_settings_context()
 
 
-def test_an_outage_of_prefect_is_waited_out(
-    mavedb: MaveDB, database: Engine, relay: "Relay"
-) -> None:
+def test_an_outage_of_prefect_is_waited_out(mavedb: MaveDB, database: Engine, relay: Relay) -> None:
     flow_run_id = uuid4()
     insert_flow_run(database, flow_run_id)
 
@@ -283,52 +281,6 @@ def test_an_outage_of_prefect_is_waited_out(
                 new = event("task", uuid4(), flow=None, flow_run_id=flow_run_id)
                 emit(mavedb, new)
                 wait_until(partial(is_recorded, new), within_seconds=20)
-
-
-class Relay:
-    """A way to Prefect's server that can be cut."""
-
-    def __init__(self, to_port: int) -> None:
-        self._to_port = to_port
-        with socket.socket() as free:
-            free.bind((LOOPBACK, 0))
-            self.port: int = free.getsockname()[1]
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Connections pass meanwhile. At the end all are cut, and new ones refused."""
-        is_open, close = threading.Event(), threading.Event()
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                target.write(data)
-
-        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, back = await asyncio.open_connection(LOOPBACK, self._to_port)
-            both = [
-                asyncio.create_task(pump(reader, back)),
-                asyncio.create_task(pump(there, writer)),
-            ]
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            writer.transport.abort()
-            back.transport.abort()
-
-        async def serve() -> None:
-            # Leaving the loop cancels, and so cuts, whatever passes still.
-            server = await asyncio.start_server(pass_on, LOOPBACK, self.port)
-            is_open.set()
-            await asyncio.to_thread(close.wait)
-            server.close()
-
-        thread = threading.Thread(target=asyncio.run, args=(serve(),))
-        thread.start()
-        is_open.wait()
-        try:
-            yield
-        finally:
-            close.set()
-            thread.join()
 
 
 def test_runs_of_other_flows_leave_no_row(mavedb: MaveDB, database: Engine) -> None:
