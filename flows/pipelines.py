@@ -50,7 +50,8 @@ def _flow_of(name: str) -> PipelineFlow:
     run.__name__ = run.__qualname__ = name
     run.__doc__ = plan.description
     run.__module__ = __name__
-    # Prefect makes the form of a flow's parameters, and their types, from its signature.
+    # Prefect makes the form of a flow's parameters, and their types, from its signature;
+    # mypy knows no such attribute of a function.
     run.__signature__ = _signature(plan)  # type: ignore[attr-defined]
     return audited_flow(run)
 

@@ -63,6 +63,7 @@ def audited_task(body: Callable[Concatenate[Step, P], None]) -> Task[P, State[An
     def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         return run_as_attempt(lambda step: body(step, *args, **kwargs))
 
+    # The Step is ours to give, not the flow's; mypy knows no such attribute of a function.
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=parameters, return_annotation=State
     )

@@ -22,6 +22,7 @@ _CLOCKS: dict[str, Any] = {
 }
 
 
+# aiocache has no types.
 @cached_stampede(  # type: ignore[untyped-decorator]
     lease=_LEASE_SECONDS, ttl=_POLL_SECONDS * 0.9, key_builder=lambda _function, urn: urn
 )

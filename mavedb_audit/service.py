@@ -35,7 +35,7 @@ def serve_until(stop: threading.Event) -> None:
     def run(name: str, loop: Callable[[threading.Event], None]) -> None:
         try:
             loop(stop)
-        except Exception as error:
+        except Exception as error:  # raised below, where the main thread sees it
             logger.exception("service.loop_died", loop=name)
             errors.append(error)
             stop.set()

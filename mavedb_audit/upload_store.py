@@ -128,7 +128,7 @@ def _errors_of(
     """What is raised when the store does not answer, and when its settings are wrong."""
     if not store_url.startswith("s3://"):
         return (OSError,), ()
-    from botocore import exceptions  # type: ignore[import-untyped]
+    from botocore import exceptions
 
     # s3fs makes OSErrors of S3's answers, and lets its library's own errors through.
     return (OSError, exceptions.ConnectionError, exceptions.HTTPClientError), (
