@@ -21,6 +21,7 @@ from deployments.local.bench import (
     mirror,
     pages,
     recovery,
+    statuses,
     tasks,
     transitions,
     variants,
@@ -113,7 +114,7 @@ def _measured(size: Size, console: Console) -> Iterator[list[Figure]]:
         with console.status("variants and their statuses"):
             yield [
                 variants.creation(engine, size.variants, size.codons),
-                variants.accounting(engine, size.variants),
+                statuses.accounting(engine, size.variants),
             ]
         with console.status("transitions"):
             yield transitions.recording(engine, size.pipelines)
