@@ -83,23 +83,29 @@ async def _run(
         await asyncio.to_thread(
             show_flow_run, pipeline.pipeline_id, flow_run_id, flow_run.tags or ()
         )
-    leave_if_given_up = functools.partial(
-        asyncio.to_thread, patiently(_leave_if_given_up), flow_run_id, began_at
-    )
-    futures = await _run_steps(pipeline.pipeline_id, jobs, leave_if_given_up)
-    await leave_if_given_up()
+    look = functools.partial(patiently(_is_paused), pipeline.pipeline_id, flow_run_id, began_at)
+
+    async def is_paused_now() -> bool:
+        return await asyncio.to_thread(look)
+
+    futures = await _run_steps(pipeline.pipeline_id, jobs, is_paused_now)
+    await is_paused_now()
     states = {key: (future.task_run_id, future.state) for key, future in futures.items()}
     ended = await asyncio.to_thread(patiently(_settle), pipeline, flow_run_id, states)
     await asyncio.to_thread(summarise, flow_run_id)
     return ended
 
 
-def _leave_if_given_up(flow_run_id: UUID, began_at: datetime) -> None:
-    """End without a word to Prefect when this process was taken for dead: another one runs in its
-    place, and whatever this one says would end that one."""
+def _is_paused(pipeline_id: int, flow_run_id: UUID, began_at: datetime) -> bool:
+    """Whether the pipeline is paused.
+
+    Ends without a word to Prefect when this process was taken for dead: another one runs in its
+    place, and whatever this one says would end that one.
+    """
     with connect() as connection:
         if was_given_up(connection, flow_run_id, began_at):
             raise Abort("It was taken for dead, and is tried again elsewhere.")
+        return is_paused(connection, pipeline_id)
 
 
 def _open(
@@ -124,7 +130,7 @@ def _open(
 async def _run_steps(
     pipeline_id: int,
     jobs: Sequence[OpenedJob],
-    leave_if_given_up: Callable[[], Awaitable[None]],
+    is_paused_now: Callable[[], Awaitable[bool]],
 ) -> dict[str, PrefectConcurrentFuture[Any]]:
     """Submit each step once those it comes after have ended. Returns when all have ended.
 
@@ -136,20 +142,25 @@ async def _run_steps(
     while waiting or running:
         unfinished = {*waiting, *running.values()}
         ready = [job for job in waiting.values() if unfinished.isdisjoint(job.step.after)]
-        if ready:
-            await leave_if_given_up()
-        paused = bool(ready) and await asyncio.to_thread(patiently(_is_paused), pipeline_id)
+        paused = bool(ready) and await is_paused_now()
         if paused and not running:
             await asyncio.to_thread(_suspend_if_paused, pipeline_id)
             continue
         for job in [] if paused else ready:
             futures[job.key] = _submit(waiting.pop(job.key), futures)
             running[asyncio.wrap_future(futures[job.key].wrapped_future)] = job.key
+        # While these run, so that the next need not wait for it.
+        await asyncio.to_thread(_import_steps, [job.function for job in waiting.values()])
         # Without a thread of our own, so that the flow's loop hears its signals at once.
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for end in ended:
             futures[running.pop(end)].wait()  # at once: it lets the future know its final state
     return futures
+
+
+def _import_steps(job_functions: Sequence[str]) -> None:
+    for job_function in job_functions:
+        task_of(job_function)
 
 
 def _submit(
@@ -161,11 +172,6 @@ def _submit(
     step = task_of(job.function).with_options(task_run_name=job.key)
     future: PrefectConcurrentFuture[Any] = step.submit(wait_for=parents, **job.params)
     return future
-
-
-def _is_paused(pipeline_id: int) -> bool:
-    with connect() as connection:
-        return is_paused(connection, pipeline_id)
 
 
 def _suspend_if_paused(pipeline_id: int) -> None:

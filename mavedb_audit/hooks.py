@@ -22,7 +22,7 @@ from mavedb_audit.prefect_ui import summarise
 from mavedb_audit.recorder import transitions
 from mavedb_audit.recorder.closing import lock_for_closing
 from mavedb_audit.recorder.moves import close_open_jobs
-from mavedb_audit.running import run_as_attempt, run_of_task
+from mavedb_audit.running import run_as_attempt, run_of_task, transition_of
 from mavedb_audit.settings import settings
 from mavedb_audit.states import FINAL_STATE_TYPES, Run, RunKind, Source, Transition
 from mavedb_audit.steps import Step
@@ -75,7 +75,6 @@ def audited_task(body: Callable[Concatenate[Step, P], None]) -> Task[P, State[An
         retry_condition_fn=is_worth_another_try,
         cache_policy=NO_CACHE,
         persist_result=False,
-        on_running=[record_task_state],
         on_completion=[record_task_state],
         on_failure=[record_task_state],
     )(run)
@@ -107,8 +106,8 @@ def record_task_state(
     task_run: TaskRun,
     state: State[Any],
 ) -> None:
-    """The hook of every audited task."""
-    witnessed = _transition(run_of_task(task_run), task_run.run_count, state)
+    """The hook of every audited task, for its end: its attempt records how it began."""
+    witnessed = transition_of(run_of_task(task_run), task_run.run_count, state, Source.HOOK)
     if isinstance(state.data, BaseException):
         failure = classify(state.data)
         witnessed = replace(witnessed, message=failure.message, category=failure.category)
@@ -121,7 +120,7 @@ def record_flow_state(
     state: State[Any],
 ) -> None:
     """The hook of every audited flow."""
-    record_quietly([_transition(_run_of_flow(flow_run), flow_run.run_count, state)])
+    record_quietly([transition_of(_run_of_flow(flow_run), flow_run.run_count, state, Source.HOOK)])
 
 
 def close_cancelled_flow(
@@ -189,19 +188,6 @@ def _run_of_flow(flow_run: FlowRun) -> Run:
     )
 
 
-def _transition(run: Run, run_count: int, state: State[Any]) -> Transition:
-    return Transition(
-        run=run,
-        state_id=state.id,
-        type=state.type.value,
-        name=state.name or state.type.value.capitalize(),
-        timestamp=state.timestamp,
-        source=Source.HOOK,
-        run_count=run_count,
-        message=state.message,
-    )
-
-
 def record_task_states(flow_run_id: UUID, states: Mapping[str, tuple[UUID, State[Any]]]) -> None:
     """Record the states that a flow's task runs ended in, by job key.
 
@@ -210,7 +196,9 @@ def record_task_states(flow_run_id: UUID, states: Mapping[str, tuple[UUID, State
     """
     record_quietly(
         [
-            _transition(Run(task_run_id, RunKind.TASK, job_key, flow_run_id), 0, state)
+            transition_of(
+                Run(task_run_id, RunKind.TASK, job_key, flow_run_id), 0, state, Source.HOOK
+            )
             for job_key, (task_run_id, state) in states.items()
         ]
     )

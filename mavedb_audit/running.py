@@ -26,7 +26,8 @@ from mavedb_audit.recorder.attempts import (
     Job,
     NotStartable,
 )
-from mavedb_audit.states import JobStatus, Run, RunKind
+from mavedb_audit.recorder.transitions import record_runs
+from mavedb_audit.states import JobStatus, Run, RunKind, Source, Transition
 from mavedb_audit.steps import Step
 from mavedb_audit.tracing import mark_failed, span
 
@@ -40,6 +41,20 @@ def run_of_task(task_run: TaskRun) -> Run:
         kind=RunKind.TASK,
         name=task_run.name,
         flow_run_id=task_run.flow_run_id,
+    )
+
+
+def transition_of(run: Run, run_count: int, state: State[Any], source: Source) -> Transition:
+    """A state that a witness in the process saw the run enter."""
+    return Transition(
+        run=run,
+        state_id=state.id,
+        type=state.type.value,
+        name=state.name or state.type.value.capitalize(),
+        timestamp=state.timestamp,
+        source=source,
+        run_count=run_count,
+        message=state.message,
     )
 
 
@@ -98,7 +113,12 @@ def _planned_job(flow_run_id: UUID, task_run: TaskRun) -> Job:
 
 
 def _begin(job: Job, flow_run_id: UUID, task_run: TaskRun) -> Attempt | DoneBefore | NotStartable:
+    """Begin the attempt, and with it record the state that Prefect entered to run it."""
+    assert task_run.state is not None
+    entered = transition_of(run_of_task(task_run), task_run.run_count, task_run.state, Source.STEP)
     with connect_patiently() as connection, connection.begin():
+        # What the job makes of it is decided below.
+        record_runs(connection, [entered])
         return attempts.begin_attempt(
             connection,
             job,

@@ -77,12 +77,20 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
     Late and repeated deliveries change nothing: a state is keyed by its own id, and a run moves
     only forward in time.
     """
+    follow(connection, record_runs(connection, transitions))
+
+
+def record_runs(connection: Connection, transitions: Iterable[Transition]) -> list[Move]:
+    """Record the transitions that are new, and move runs along with them.
+
+    Returns what jobs and pipelines are to follow, where the caller does not know better.
+    """
     batch = sorted(
         {transition.state_id: transition for transition in transitions}.values(),
         key=lambda transition: transition.run.run_id,
     )
     if not batch:
-        return
+        return []
     runs = {transition.run.run_id: transition.run for transition in batch}
     bound = {
         run_id
@@ -126,10 +134,7 @@ def record(connection: Connection, transitions: Iterable[Transition]) -> None:
         if row.pipeline_id is not None
     ]
     # Tasks before their flow: a task knows its end, of which its flow's end lets only infer.
-    follow(
-        connection,
-        sorted(moves, key=lambda move: (move.pipeline_id, move.is_flow, move.job_id or 0)),
-    )
+    return sorted(moves, key=lambda move: (move.pipeline_id, move.is_flow, move.job_id or 0))
 
 
 def bind_runs(connection: Connection, kind: RunKind, runs: Sequence[Run]) -> Sequence[UUID]:
