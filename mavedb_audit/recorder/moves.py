@@ -54,7 +54,18 @@ class Move:
         """Whether a job may end without success by this."""
         if self.is_flow:
             return self.type in _CLOSING_FLOW_STATES
-        return self.type != "CRASHED" and job_status(self.type, self.name) in _UNSUCCESSFUL
+        return job_status(self.type, self.name) in _UNSUCCESSFUL
+
+    @property
+    def is_tasks_crash(self) -> bool:
+        """That says nothing of its own: the flow was cancelled, or crashed, or goes on to its end,
+        and that decides."""
+        return not self.is_flow and self.type == "CRASHED"
+
+    @property
+    def may_withdraw(self) -> bool:
+        """Whether a job may end by this with variants left that its step did not account for."""
+        return not self.is_flow and job_status(self.type, self.name) is JobStatus.SUCCEEDED
 
     @property
     def is_tasks_own_end(self) -> bool:
@@ -64,11 +75,16 @@ class Move:
 
 def follow(connection: Connection, moves: Sequence[Move]) -> None:
     """Apply the moves, given in the order of pipelines and jobs."""
-    closing = {move.pipeline_id for move in moves if move.may_close}
-    closing |= _pipelines_that_may_withdraw(connection, moves)
+    open_jobs = _open_or_inferred(connection, moves)
+    news = [
+        move
+        for move in moves
+        if not move.is_tasks_crash and (move.is_flow or move.job_id in open_jobs)
+    ]
+    closing = {move.pipeline_id for move in news if move.may_close or move.may_withdraw}
     if closing:
         lock_for_closing(connection, sorted(closing))
-    for move in moves:
+    for move in news:
         lock_pipeline(connection, move.pipeline_id)
         if move.is_flow:
             if not _is_newest_flow_run(connection, move):
@@ -81,19 +97,19 @@ def follow(connection: Connection, moves: Sequence[Move]) -> None:
             _move_job(connection, move, move.job_id)
 
 
-def _pipelines_that_may_withdraw(connection: Connection, moves: Sequence[Move]) -> set[int]:
-    """Those with a job that a task run's success would end: its step has not ended it itself."""
-    job_ids = [
-        move.job_id
-        for move in moves
-        if not move.is_flow and job_status(move.type, move.name) is JobStatus.SUCCEEDED
-    ]
+def _open_or_inferred(connection: Connection, moves: Sequence[Move]) -> set[int]:
+    """The jobs whose ends their steps have not written themselves.
+
+    Most states tell of the others, and so take no lock: a job that is opened again is so for later
+    states.
+    """
+    job_ids = [move.job_id for move in moves if move.job_id is not None]
     if not job_ids:
         return set()
     rows = connection.execute(
         text(
             """
-            SELECT pipeline_id FROM job_runs
+            SELECT id FROM job_runs
              WHERE id = ANY (:ids)
                AND (status IN ('pending', 'queued', 'running') OR metadata ? 'inferred')
             """
@@ -104,12 +120,8 @@ def _pipelines_that_may_withdraw(connection: Connection, moves: Sequence[Move]) 
 
 
 def _move_job(connection: Connection, move: Move, job_id: int) -> None:
-    """Move a job that its step has not ended itself to what the task run's state stands for.
-
-    A crashed task run says nothing of its own: its flow was cancelled, or crashed, or goes on to
-    its end, and that decides.
-    """
-    if move.type == "CRASHED" or not _concerns_open_job(connection, move, job_id):
+    """Move a job that its step has not ended itself to what the task run's state stands for."""
+    if not _concerns_open_job(connection, move, job_id):
         return
     status = job_status(move.type, move.name)
     if status in _UNSUCCESSFUL:
