@@ -6,6 +6,7 @@ same score set. A connection that PostgreSQL lost (a restart) is made anew, and 
 again, by a thread that looks after it.
 """
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from mavedb_audit.settings import settings
 logger = logger_of(__name__)
 
 Session = psycopg.Connection[Any]
+
 
 #: SQL that says whether somebody holds the lock on a key: format it with an expression of text.
 IS_HELD = """
@@ -82,9 +84,15 @@ def in_turn(key: str, others: str, *, on_wait: Callable[[], None]) -> Iterator[N
         yield
 
 
+@functools.cache
+def idle_sessions() -> list[Session]:
+    """Sessions that let their locks go: to open one takes as long as a small step."""
+    return []
+
+
 @contextmanager
 def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[None]:
-    sessions = [patiently(_connect)()]
+    sessions = [_session()]
     stop = threading.Event()
     # In our context, so that what it logs says for which step it is.
     keeper = threading.Thread(
@@ -106,7 +114,24 @@ def _kept_session(key: str, take: Callable[[Session, str], object]) -> Iterator[
         stop.set()
         if keeper.ident is not None:
             keeper.join()
-        sessions[-1].close()
+        _let_go(sessions[-1])
+
+
+def _session() -> Session:
+    try:
+        return idle_sessions().pop()
+    except IndexError:
+        return patiently(_connect)()
+
+
+def _let_go(session: Session) -> None:
+    try:
+        session.execute("DISCARD ALL")
+    except psycopg.Error as lost:
+        logger.debug("lock.session_closed", error=str(lost))
+        session.close()
+    else:
+        idle_sessions().append(session)
 
 
 def _keep(key: str, sessions: list[Session], stop: threading.Event) -> None:
@@ -131,6 +156,8 @@ def _connect() -> Session:
         autocommit=True,
         application_name="mavedb-audit lock",
         connect_timeout=settings().database_connect_timeout_seconds,
+        # DISCARD ALL, before a session is idle, would take them away.
+        prepare_threshold=None,
         # PostgreSQL, and we, notice a host that vanished without a word.
         keepalives_idle=10,
         keepalives_interval=5,

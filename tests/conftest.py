@@ -17,6 +17,7 @@ from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
 from deployments.local.stack import Stack
 from mavedb_audit.database import engine
+from mavedb_audit.locks import idle_sessions
 from mavedb_audit.settings import Settings, settings
 from tests.support import MaveDB, mavedb_of, raise_limits
 from tests.support_http import AuditServer, audit_served, write_tokens
@@ -85,6 +86,7 @@ def use_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], No
     def forget() -> None:
         settings.cache_clear()
         engine.cache_clear()
+        idle_sessions.cache_clear()
 
     def use(url: str) -> None:
         monkeypatch.setenv("DATABASE_URL", url)
