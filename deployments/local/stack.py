@@ -1,6 +1,7 @@
 """The whole deployment on loopback, in one state folder, as child processes of this one."""
 
 import json
+import os
 import re
 import secrets
 import shlex
@@ -155,11 +156,7 @@ def _start_all(
         limits = start(stack, "limits", [script("mavedb-audit"), "limits", "apply"])
         deploy = start(stack, "deploy", [*PREFECT, "--no-prompt", "deploy", "--all"])
         name = f"local-{secrets.token_hex(4)}"
-        worker = start(
-            stack,
-            "worker",
-            [*PREFECT, *f"worker start --type process --pool {WORK_POOL} --name {name}".split()],
-        )
+        worker = start_worker(stack, "worker", name)
         for url in stack.simulator_urls.values():
             wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
         processes.wait_until(audit, lambda: is_audit_listening(stack), within_seconds=60)
@@ -292,6 +289,13 @@ def start(
     return processes.start(
         stack.state, name, command, {**stack.env, **_QUIET, **(own or {})}, folder=PROJECT
     )
+
+
+def start_worker(stack: Stack, part: str, name: str) -> Part:
+    """Start a worker, whose flows run in this Python."""
+    command = f"worker start --type process --pool {WORK_POOL} --name {name}"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return start(stack, part, [*PREFECT, *command.split()], {"PATH": path})
 
 
 def script(name: str) -> Path:

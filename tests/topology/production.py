@@ -14,7 +14,7 @@ import psycopg
 
 from deployments.local import postgres, processes, stack, valkey
 from deployments.local.ports import LOOPBACK, choose
-from deployments.local.stack import PREFECT, PROJECT, WORK_POOL, Stack
+from deployments.local.stack import PREFECT, PROJECT, Stack
 
 PRODUCTION = PROJECT / "deployments" / "production"
 SERVERS = ("server-1", "server-2")
@@ -89,7 +89,7 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
         for url in owner.simulator_urls.values():
             stack.wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
         for name in WORKERS:
-            worker = stack.start(limited, name, [*PREFECT, *_worker(name)])
+            worker = stack.start_worker(limited, name, name)
             online = partial(stack.is_worker_online, http, limited, name)
             processes.wait_until(worker, online, within_seconds=60)
         for name in AUDITS:
@@ -102,10 +102,6 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
 
 #: A flow run that a dying worker took and never started is known by time alone.
 _PATIENCE = {"RECOVERY_QUEUED_SECONDS": "30"}
-
-
-def _worker(name: str) -> list[str]:
-    return f"worker start --type process --pool {WORK_POOL} --name {name}".split()
 
 
 def _server(port: int) -> list[str]:
