@@ -63,7 +63,7 @@ def walk(connection: Connection, **narrowed: Any) -> list[list[str]]:
     return pages
 
 
-@pytest.mark.parametrize("limit", [7, 500])
+@pytest.mark.parametrize("limit", [60, 500])
 @pytest.mark.parametrize("reason", [FAILED, ABSENT, None])
 def test_the_pages_of_a_reason_have_each_of_its_variants_once_in_the_order_of_their_ids(
     connection: Connection,
