@@ -176,7 +176,7 @@ def test_a_request_that_no_dispatcher_has_taken_is_withdrawn_and_can_be_restarte
 def test_a_paused_pipeline_ends_its_step_and_holds_no_worker_until_it_is_resumed(
     mavedb: MaveDB, client: SyncPrefectClient
 ) -> None:
-    with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=2):
+    with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=5):
         ours, prefects = (mavedb.submit(*brca1(20)) for _ in range(2))
         for submitted in (ours, prefects):
             wait_until_it_maps(mavedb, submitted)
