@@ -7,11 +7,13 @@ retire what they replace, insert, count.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit import account_counts, annotation_events
+from mavedb_audit import account_counts, annotation_events, confirmations
+from mavedb_audit.account_counts import current_of
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import MEANINGS, NOT_REACHED, AnnotationStatus, Reason, explain
@@ -33,25 +35,82 @@ class Status:
     data: Mapping[str, Any] | None = None
 
 
+#: Types whose every run makes another mapping or submission, even if its status reads the same.
+_MADE_ANEW = frozenset({AnnotationType.VRS_MAPPING, AnnotationType.LDH_SUBMISSION})
+
+#: The current statuses of the incoming variants, and whether one says what the incoming one says.
+#: A failure is an event of its own each time.
+#: OFFSET 0, here and below, has each variant looked up: the planner may know nothing yet of rows
+#: that were written since the table was last analysed, and would else read all of them for each.
+_STANDING = """
+    CREATE TEMPORARY TABLE standing_status ON COMMIT DROP AS
+    SELECT incoming.variant_id, standing.id, :may_stay AND standing.alike AS unchanged
+      FROM incoming_status AS incoming
+     CROSS JOIN LATERAL (
+        SELECT status.id,
+               status.status = incoming.status AND status.status <> 'failed'
+               AND coalesce({reason}, '') <> ALL (:not_reached)
+               AND status.version IS NOT DISTINCT FROM :version
+               AND status.failure_category IS NOT DISTINCT FROM incoming.failure_category
+               AND status.error_message IS NOT DISTINCT FROM incoming.error_message
+               AND status.{data} IS NOT DISTINCT FROM incoming.{data} AS alike
+          FROM variant_annotation_status AS status
+         WHERE {is_current}
+        OFFSET 0
+      ) AS standing
+"""
+
+_COUNT_STANDING = """
+    SELECT count(*) AS there, count(*) FILTER (WHERE unchanged) AS unchanged,
+           count(DISTINCT variant_id) AS variants
+      FROM standing_status
+"""
+
+#: An earlier system left several current statuses of a variant: all of them make way for one.
+_LET_SEVERAL_GO = """
+    UPDATE standing_status SET unchanged = false
+     WHERE variant_id IN (SELECT variant_id FROM standing_status GROUP BY 1 HAVING count(*) > 1)
+"""
+
+_LEAVE_OUT_REPLACED = """
+    DELETE FROM incoming_status AS incoming
+     WHERE NOT EXISTS (SELECT FROM variants
+                        WHERE id = incoming.variant_id AND scoreset_id = :score_set_id)
+"""
+_LEAVE_OUT_UNCHANGED = """
+    DELETE FROM incoming_status AS incoming USING standing_status AS standing
+     WHERE standing.variant_id = incoming.variant_id AND standing.unchanged
+"""
+
 _RETIRE = """
     UPDATE variant_annotation_status AS status
        SET current = false, updated_at = now()
-      FROM {source} AS incoming
-     WHERE status.variant_id = incoming.variant_id
-       AND status.annotation_type = :annotation_type
-       AND status.current
-       AND (NOT :per_version OR status.version IS NOT DISTINCT FROM :version)
+      FROM ({ids}) AS replaced
+     WHERE status.id = replaced.id
+"""
+_CHANGED = "SELECT id FROM standing_status WHERE NOT unchanged"
+_OF_REST = """
+    SELECT found.id FROM rest_of_scope AS rest
+     CROSS JOIN LATERAL (
+        SELECT status.id FROM variant_annotation_status AS status WHERE {is_current} OFFSET 0
+      ) AS found
 """
 
 _INSERT = """
     INSERT INTO variant_annotation_status
            (variant_id, annotation_type, version, status, error_message, failure_category,
             {data}, current, job_run_id, created_at, updated_at)
-    SELECT incoming_status.variant_id, :annotation_type, :version, status, error_message,
-           failure_category, incoming_status.data, true, :job_id, now(), now()
-      FROM incoming_status JOIN variants ON variants.id = incoming_status.variant_id
-     WHERE variants.scoreset_id = :score_set_id
+    SELECT variant_id, :annotation_type, :version, status, error_message, failure_category,
+           {data}, true, :job_id, now(), now()
+      FROM incoming_status
 """
+
+#: What the job has told of: the incoming statuses that are left, and those that it confirmed.
+_TOLD = """(
+    SELECT variant_id FROM incoming_status
+     UNION
+    SELECT variant_id FROM standing_status WHERE unchanged
+)"""
 
 #: The variants of a job's scope that the job has not accounted for itself. A job that never ran
 #: leaves alone what an earlier one found out about the variant as it is mapped now.
@@ -65,9 +124,17 @@ _REST_OF_SCOPE = """
      WHERE own.annotation_type = :annotation_type AND own.current AND own.job_run_id = :job_id
        AND ({own_reason} IS NULL OR {own_reason} <> ALL (:not_reached))
     EXCEPT
+    SELECT confirmed.variant_id FROM {confirmed_by_job} AS confirmed
+     CROSS JOIN LATERAL (
+        SELECT FROM variant_annotation_status AS status
+         WHERE {is_confirmed} AND status.created_at <= confirmed.confirmed_at
+        OFFSET 0
+      ) AS own
+    EXCEPT
     SELECT kept.variant_id
       FROM variants AS variant
       JOIN variant_annotation_status AS kept ON kept.variant_id = variant.id
+      LEFT JOIN LATERAL {last_confirmed} AS again ON true
      WHERE :keep_findings AND variant.scoreset_id = :score_set_id
        AND kept.annotation_type = :annotation_type AND kept.current
        AND ({kept_reason} IS NULL OR {kept_reason} <> ALL (:not_reached))
@@ -76,7 +143,7 @@ _REST_OF_SCOPE = """
            SELECT FROM variant_annotation_status AS mapping
             WHERE mapping.variant_id = kept.variant_id
               AND mapping.annotation_type = 'vrs_mapping' AND mapping.status = 'success'
-              AND mapping.created_at > kept.created_at)
+              AND mapping.created_at > coalesce(again.confirmed_at, kept.created_at))
 """
 
 _INSERT_REST = """
@@ -100,17 +167,18 @@ def write(
 ) -> dict[str, int]:
     """Record `statuses` as the current ones. Returns how many there are of each status.
 
-    Each variant may come once; one that a new upload has replaced meanwhile is left out. The
-    caller's transaction holds it all.
+    Each variant may come once; one that a new upload has replaced meanwhile is left out. A status
+    that says what the variant's current one says leaves that one as it is, confirmed. The caller's
+    transaction holds it all.
     """
     lock_accounts(connection, [score_set_id])
+    release = release_of(connection)
     connection.execute(
         text(
-            "CREATE TEMPORARY TABLE incoming_status (variant_id integer, status text,"
-            " error_message text, failure_category text, data jsonb) ON COMMIT DROP"
+            "CREATE TEMPORARY TABLE incoming_status (variant_id integer, status text, error_message"
+            f" text, failure_category text, {release.status_data} jsonb) ON COMMIT DROP"
         )
     )
-    release = release_of(connection)
     counts = dict.fromkeys(AnnotationStatus, 0)
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -120,34 +188,62 @@ def write(
             yield row
 
     copy_rows(connection, "incoming_status", rows())
+    per_version = annotation_type in KEPT_PER_VERSION
     parameters = {
         "annotation_type": annotation_type,
         "version": version,
-        "per_version": annotation_type in KEPT_PER_VERSION,
         "job_id": job_id,
         "score_set_id": score_set_id,
+        "may_stay": annotation_type not in _MADE_ANEW,
+        "not_reached": sorted(NOT_REACHED),
     }
-    connection.execute(text("ANALYZE incoming_status"))
-    connection.execute(text(_RETIRE.format(source="incoming_status")), parameters)
-    connection.execute(text(_INSERT.format(data=release.status_data)), parameters)
-    account_counts.count_again(
-        connection,
-        "incoming_status",
-        score_set_id=score_set_id,
-        annotation_type=annotation_type,
-        per_version=annotation_type in KEPT_PER_VERSION,
-        version=version,
+    find_standing = _STANDING.format(
+        reason=release.reason("status"),
+        data=release.status_data,
+        is_current=current_of("incoming.variant_id", per_version=per_version, version=version),
     )
-    if release.has_events:
-        annotation_events.write(
+    connection.execute(text(find_standing), parameters)
+    standing = connection.execute(text(_COUNT_STANDING)).one()
+    if standing.there > standing.variants:
+        connection.execute(text(_LET_SEVERAL_GO))
+        standing = connection.execute(text(_COUNT_STANDING)).one()
+    if standing.unchanged:
+        confirmations.write(
             connection,
-            "incoming_status",
+            "(SELECT variant_id FROM standing_status WHERE unchanged)",
             job_id=job_id,
             score_set_id=score_set_id,
             annotation_type=annotation_type,
             version=version,
         )
-    connection.execute(text("DROP TABLE incoming_status"))
+    if standing.there > standing.unchanged:
+        connection.execute(text(_RETIRE.format(ids=_CHANGED)))
+    if sum(counts.values()) > standing.unchanged:
+        connection.execute(text(_LEAVE_OUT_REPLACED), parameters)
+        if standing.unchanged:
+            connection.execute(text(_LEAVE_OUT_UNCHANGED))
+        connection.execute(text(_INSERT.format(data=release.status_data)), parameters)
+        account_counts.count_again(
+            connection,
+            "incoming_status",
+            score_set_id=score_set_id,
+            annotation_type=annotation_type,
+            per_version=per_version,
+            version=version,
+            written="SELECT variant_id, CAST(:version AS text) AS version, status,"
+            f" {release.reason('incoming_status')} AS reason, now() AS created_at"
+            " FROM incoming_status",
+        )
+    if release.has_events:
+        annotation_events.write(
+            connection,
+            _TOLD,
+            job_id=job_id,
+            score_set_id=score_set_id,
+            annotation_type=annotation_type,
+            version=version,
+        )
+    connection.execute(text("DROP TABLE incoming_status, standing_status"))
     return {str(status): count for status, count in counts.items()}
 
 
@@ -165,12 +261,13 @@ def write_rest_of_scope(
     lock_accounts(connection, [score_set_id])
     release = release_of(connection)
     category, data = _as_stored(reason, None, release)
+    per_version = annotation_type in KEPT_PER_VERSION
     parameters = {
         "job_id": job_id,
         "score_set_id": score_set_id,
         "annotation_type": annotation_type,
         "version": version,
-        "per_version": annotation_type in KEPT_PER_VERSION,
+        "per_version": per_version,
         "keep_findings": reason is Reason.UPSTREAM_NOT_DONE,
         "not_reached": sorted(NOT_REACHED),
         "status": MEANINGS[reason].status,
@@ -179,17 +276,25 @@ def write_rest_of_scope(
         "data": None if data is None else json_text(data),
     }
     rest = _REST_OF_SCOPE.format(
-        in_scope=IN_SCOPE, own_reason=release.reason("own"), kept_reason=release.reason("kept")
+        in_scope=IN_SCOPE,
+        own_reason=release.reason("own"),
+        confirmed_by_job=confirmations.CONFIRMED_BY_JOB,
+        is_confirmed=current_of("confirmed.variant_id", per_version=per_version, version=version),
+        kept_reason=release.reason("kept"),
+        last_confirmed=confirmations.last_confirmed("kept", ":score_set_id"),
     )
     connection.execute(text(rest), parameters)
-    connection.execute(text(_RETIRE.format(source="rest_of_scope")), parameters)
+    of_rest = _OF_REST.format(
+        is_current=current_of("rest.variant_id", per_version=per_version, version=version)
+    )
+    connection.execute(text(_RETIRE.format(ids=of_rest)), parameters)
     connection.execute(text(_INSERT_REST.format(data=release.status_data)), parameters)
     account_counts.count_again(
         connection,
         "rest_of_scope",
         score_set_id=score_set_id,
         annotation_type=annotation_type,
-        per_version=annotation_type in KEPT_PER_VERSION,
+        per_version=per_version,
         version=version,
     )
     # That a job did not reach an allele says nothing of it, and other score sets share the allele.
@@ -252,8 +357,14 @@ def _row(
     data = None if details is None else json_text(details)
     if status.reason is None:
         return status.variant_id, AnnotationStatus.SUCCESS, None, None, data
-    message = storable(explain(status.reason, status.addition))
+    message = _message(status.reason, status.addition)
     return status.variant_id, MEANINGS[status.reason].status, message, category, data
+
+
+@lru_cache(maxsize=1024)
+def _message(reason: Reason, addition: str | None) -> str:
+    """Most variants without an annotation have the same few messages."""
+    return storable(explain(reason, addition))
 
 
 def _as_stored(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.account_counts import current_of
+from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import Reason
 
 
@@ -84,10 +85,9 @@ _INSERT = """
              || jsonb_strip_nulls(jsonb_build_object('error_message', status.error_message)),
            :job_id, :score_set_id
       FROM {source} AS written
-      JOIN variant_annotation_status AS status
-        ON status.variant_id = written.variant_id AND status.current
-       AND status.annotation_type = :annotation_type AND status.job_run_id = :job_id
-       AND status.version IS NOT DISTINCT FROM :version
+     CROSS JOIN LATERAL (
+        SELECT * FROM variant_annotation_status AS status WHERE {is_current} OFFSET 0
+      ) AS status
       LEFT JOIN unnest(CAST(:reasons AS text[]), CAST(:dispositions AS text[]),
                        CAST(:event_reasons AS text[]))
              AS told (reason, disposition, event_reason)
@@ -111,13 +111,17 @@ def write(
     annotation_type: AnnotationType,
     version: str | None,
 ) -> None:
-    """Tell the current statuses of the variants in the table `source` that the job has written."""
+    """Tell the current statuses of the variants in the table `source`, which are what the job has
+    written or confirmed."""
     about_variants = annotation_type in ABOUT_VARIANTS
     statement = _INSERT.format(
         source=source,
         subject="" if about_variants else "DISTINCT ON (allele.id)",
         ids="written.variant_id, NULL" if about_variants else "NULL, allele.id",
         alleles="" if about_variants else _ALLELES,
+        is_current=current_of(
+            "written.variant_id", per_version=annotation_type in KEPT_PER_VERSION, version=version
+        ),
     )
     connection.execute(
         text(statement),

@@ -67,6 +67,7 @@ EVENTS: Mapping[str, str] = {
     "hook.not_recorded": "a hook could not write down a state; the reconciler does it",
     "lock.wait_interrupted": "the database went away while a step waited for its lock",
     "lock.lost": "a session that held a lock was cut off; the lock is taken again",
+    "lock.session_closed": "a session was gone when it let its lock go; another is opened",
     "lock.not_retaken": "the database does not answer yet; the lock is taken later",
     "slot.not_returned": "Prefect did not take back a service's slot; its lease ends by itself",
     "cache.failed": "the cache of ClinGen's answers fails; the registry is asked instead",

@@ -77,6 +77,7 @@ BEGIN
             ('mavedb_audit', 'replaced_variant_statuses', 'SELECT, INSERT'),
             ('mavedb_audit', 'raw_uploads', 'SELECT, INSERT'),
             ('mavedb_audit', 'account_counts', 'SELECT, INSERT, DELETE'),
+            ('mavedb_audit', 'status_confirmations', 'SELECT, INSERT, DELETE'),
             ('mavedb_audit', 'alerts', 'SELECT, INSERT, UPDATE'),
             ('mavedb_audit', 'alert_checks', 'SELECT, INSERT, UPDATE'),
             ('mavedb_audit', 'alert_deliveries', 'SELECT, INSERT, UPDATE'),

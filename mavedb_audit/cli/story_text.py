@@ -73,6 +73,9 @@ def _evidence(chapter: "Chapter", *, of_several: bool) -> Iterator[str]:
     by = f"{chapter.job_function}, {chapter.job_urn}" if chapter.job_urn else "an unknown job"
     within = f" of {chapter.pipeline_urn}" if chapter.pipeline_urn else ""
     yield f"  {which} {moment(chapter.recorded_at)} UTC by {by}{within}"
+    if chapter.confirmed_at is not None:
+        confirmer = chapter.confirmed_by_job_urn or "an unknown job"
+        yield f"    Found again {moment(chapter.confirmed_at)} UTC by {confirmer}"
     for attempt in chapter.attempts:
         yield f"    {_attempt(attempt)}"
     for earlier in chapter.earlier:

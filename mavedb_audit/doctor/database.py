@@ -38,6 +38,7 @@ _CHANGED: Mapping[str, tuple[str, ...]] = {
     "job_attempts": ("UPDATE",),
     "mirror_checkpoints": ("UPDATE",),
     "account_counts": ("DELETE",),
+    "status_confirmations": ("DELETE",),
     "alerts": ("UPDATE",),
     "alert_checks": ("UPDATE",),
     "alert_deliveries": ("UPDATE",),

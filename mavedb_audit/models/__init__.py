@@ -1,6 +1,6 @@
 """Every table that the audit and the steps know, as SQLAlchemy models. `metadata` holds them."""
 
-from mavedb_audit.models import alerts, audit, counts, mavedb, metrics, uploads
+from mavedb_audit.models import alerts, audit, confirmations, counts, mavedb, metrics, uploads
 from mavedb_audit.models.base import Base
 
 metadata = Base.metadata
@@ -20,6 +20,7 @@ OUR_TABLES = frozenset(
         audit.OperatorAction,
         audit.ReplacedVariantStatus,
         counts.AccountCount,
+        confirmations.StatusConfirmation,
         uploads.RawUpload,
         alerts.Alert,
         alerts.AlertDelivery,
@@ -27,4 +28,14 @@ OUR_TABLES = frozenset(
     )
 )
 
-__all__ = ["OUR_TABLES", "alerts", "audit", "counts", "mavedb", "metadata", "metrics", "uploads"]
+__all__ = [
+    "OUR_TABLES",
+    "alerts",
+    "audit",
+    "confirmations",
+    "counts",
+    "mavedb",
+    "metadata",
+    "metrics",
+    "uploads",
+]

@@ -187,14 +187,17 @@ class PlannedJob(Base):
     """A job's place in its pipeline's plan. The score set may be deleted meanwhile."""
 
     __tablename__ = "planned_jobs"
-    __table_args__ = (UniqueConstraint("pipeline_id", "job_key"),)
+    __table_args__ = (
+        UniqueConstraint("pipeline_id", "job_key"),
+        Index("ix_planned_jobs_score_set_id_job_key", "score_set_id", "job_key", "job_id"),
+    )
 
     job_id: Mapped[int] = mapped_column(
         ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True
     )
     pipeline_id: Mapped[int] = mapped_column(ForeignKey("pipelines.id", ondelete="CASCADE"))
     job_key: Mapped[str] = mapped_column(String(255))
-    score_set_id: Mapped[int | None] = mapped_column(index=True)
+    score_set_id: Mapped[int | None]
 
 
 class PipelineVariant(Base):
@@ -234,6 +237,16 @@ class PrefectRun(Base):
             postgresql_where=text(
                 f"state_type IS NULL OR NOT {one_of('state_type', sorted(FINAL_STATE_TYPES))}"
             ),
+        ),
+        Index(
+            "ix_prefect_runs_crashed",
+            "state_timestamp",
+            postgresql_where=text("state_type = 'CRASHED'"),
+        ),
+        Index(
+            "ix_prefect_runs_unpruned",
+            "state_timestamp",
+            postgresql_where=text("pruned_at IS NULL AND settled_at IS NOT NULL"),
         ),
     )
 
@@ -300,6 +313,11 @@ class JobAttempt(Base):
         ),
         UniqueConstraint("job_id", "attempt"),
         UniqueConstraint("task_run_id", "run_count"),
+        Index(
+            "ix_job_attempts_with_traceback",
+            "job_id",
+            postgresql_where=text("error_traceback IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -343,7 +361,7 @@ class PipelineRequest(Base):
     )
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
     dispatched_at: Mapped[datetime | None]
-    flow_run_id: Mapped[UUID | None]
+    flow_run_id: Mapped[UUID | None] = mapped_column(index=True)
     dispatch_count: Mapped[int] = mapped_column(server_default=text("0"))
     next_dispatch_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_error: Mapped[str | None] = mapped_column(Text)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from mavedb_audit.confirmations import last_confirmed
 from mavedb_audit.errors import NotFoundError
 from mavedb_audit.pipelines import KEPT_PER_VERSION, PIPELINES, AnnotationType
 from mavedb_audit.queries.accounts import annotation_order, check_known
@@ -49,7 +50,8 @@ class Chapter(View):
 
     `said` is what the service or the step added to the reason's sentence. `command` is what an
     operator would run, where the hint is to run something again. `attempts` are those of the job
-    that wrote the status.
+    that wrote the status. `confirmed_at` and `confirmed_by_job_urn` are of the last later job that
+    found the same; None where there was none.
     """
 
     annotation_type: str
@@ -64,6 +66,8 @@ class Chapter(View):
     job_urn: str | None
     job_function: str | None
     pipeline_urn: str | None
+    confirmed_at: datetime | None
+    confirmed_by_job_urn: str | None
     attempts: list[Attempt]
     earlier: list[EarlierStatus]
 
@@ -81,7 +85,7 @@ class Story(View):
 
 _VARIANT = """
     SELECT variant.id, coalesce(variant.urn, 'variant ' || variant.id) AS urn, variant.hgvs_nt,
-           variant.hgvs_pro, score_set.urn AS score_set_urn,
+           variant.hgvs_pro, variant.scoreset_id, score_set.urn AS score_set_urn,
            (SELECT mapped.clingen_allele_id FROM mapped_variants AS mapped
              WHERE mapped.variant_id = variant.id AND mapped.current
              ORDER BY mapped.id DESC LIMIT 1) AS clingen_allele_id
@@ -92,10 +96,11 @@ _VARIANT = """
 #: All current statuses, and of what they replaced the newest ones. `chapter` is the version where a
 #: source keeps a status for each, and null where a new one replaces all.
 _STATUSES = f"""
-    SELECT status.*, job.urn AS job_urn, job.job_function, pipeline.urn AS pipeline_urn
+    SELECT status.*, job.urn AS job_urn, job.job_function, pipeline.urn AS pipeline_urn,
+           again.confirmed_at, again.job_urn AS confirmed_by_job_urn
       FROM (
-        SELECT annotation_type, version, status, {{reason}} AS reason, error_message AS message,
-               created_at AS recorded_at, job_run_id, current,
+        SELECT variant_id, annotation_type, version, status, {{reason}} AS reason,
+               error_message AS message, created_at, created_at AS recorded_at, job_run_id, current,
                CASE WHEN annotation_type = ANY (:kept_per_version) THEN version END AS chapter,
                row_number() OVER (
                  PARTITION BY annotation_type, current,
@@ -106,6 +111,7 @@ _STATUSES = f"""
       ) AS status
       LEFT JOIN job_runs AS job ON job.id = status.job_run_id
       LEFT JOIN pipelines AS pipeline ON pipeline.id = job.pipeline_id
+      LEFT JOIN LATERAL {last_confirmed("status", ":score_set_id")} AS again ON status.current
      WHERE current OR place <= {MOST_EARLIER}
      ORDER BY place
 """
@@ -131,6 +137,7 @@ def why(
         text(_STATUSES.format(reason=release_of(connection).reason("recorded"))),
         {
             "variant_id": variant.id,
+            "score_set_id": variant.scoreset_id,
             "annotation_types": list(annotation_types or known),
             "kept_per_version": sorted(KEPT_PER_VERSION),
         },
@@ -210,6 +217,8 @@ def _chapter(
         job_urn=status.job_urn,
         job_function=status.job_function,
         pipeline_urn=status.pipeline_urn,
+        confirmed_at=status.confirmed_at,
+        confirmed_by_job_urn=status.confirmed_by_job_urn,
         attempts=attempts,
         earlier=earlier,
     )

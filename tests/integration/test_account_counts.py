@@ -254,10 +254,15 @@ def test_a_new_upload_forgets_the_counts_of_the_variants_that_it_replaces(
     ids = connection.execute(
         text("SELECT id FROM variants WHERE scoreset_id = :id"), {"id": score_set_id}
     ).scalars()
-    write(connection, score_set_id, *(Status(n) for n in ids))
+    statuses = [Status(n) for n in ids]
+    for job_id in (1, 2):
+        write(connection, score_set_id, *statuses, job_id=job_id)
     assert counted(connection, score_set_id) == {("v4.1", "success", None): 20}
+    confirmed = text("SELECT sum(variants) FROM status_confirmations")
+    assert connection.execute(confirmed).scalar_one() == 20
     replace_variants(connection, score_set_id, tables)
     assert assert_counts_follow(connection) == 0
+    assert connection.execute(confirmed).scalar_one() is None
 
 
 def test_a_database_with_statuses_is_counted_when_it_is_migrated(

@@ -30,8 +30,9 @@ def seconds_of(engine: Engine, work: Work, table: str) -> float:
         newest = connection.execute(text(f"SELECT coalesce(max(id), 0) FROM {table}")).scalar_one()
         connection.commit()
         began = time.perf_counter()
-        work(connection)
-        connection.commit()
+        # Begun here, since a COPY goes past SQLAlchemy, which would have nothing to commit.
+        with connection.begin():
+            work(connection)
         seconds = time.perf_counter() - began
         connection.execute(text(f"DELETE FROM {table} WHERE id > :newest"), {"newest": newest})
         connection.commit()
