@@ -1,14 +1,16 @@
 """Create a score set's variants from its uploaded files, in place of any it had."""
 
 from collections.abc import Mapping
+from datetime import date
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
+import polars as pl
 from sqlalchemy import Connection, text
 
-from mavedb_audit import account_counts, replaced, score_sets, uploads
-from mavedb_audit.bulk import copy_rows
+from mavedb_audit import account_counts, confirmations, replaced, score_sets, uploads
+from mavedb_audit.bulk import copy_frames
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.hooks import audited_task
@@ -17,7 +19,7 @@ from mavedb_audit.steps import Step, score_set_of
 from mavedb_audit.uploads import UploadKind
 from tasks.upload.reading import Limits, read_table
 from tasks.upload.rules import ScoreTables, Target, validate_tables
-from tasks.upload.variants import variant_rows
+from tasks.upload.variants import variant_frames
 
 #: Whatever refers to the old variants, in the order in which it can go.
 _DELETE_OLD_VARIANTS = (
@@ -39,7 +41,7 @@ _DELETE_OLD_VARIANTS = (
 )
 
 #: The target of the COPY that brings the rows of variants in.
-VARIANT_COLUMNS = (
+_VARIANT_COLUMNS = (
     "variants (urn, hgvs_nt, hgvs_splice, hgvs_pro, data, scoreset_id, creation_date,"
     " modification_date)"
 )
@@ -110,15 +112,25 @@ def replace_variants(connection: Connection, score_set_id: int, tables: ScoreTab
         {"id": score_set_id},
     ).one()
     account_counts.forget(connection, score_set_id)
+    confirmations.forget(connection, score_set_id)
     for statement in _DELETE_OLD_VARIANTS:
         connection.execute(text(statement), {"score_set_id": score_set_id})
-    written = copy_rows(
-        connection,
-        VARIANT_COLUMNS,
-        ((*row, score_set_id, today, today) for row in variant_rows(tables, urn)),
-    )
+    written = copy_variants(connection, score_set_id, urn, today, tables)
     score_sets.creation_succeeded(connection, score_set_id, written, tables.dataset_columns)
     return written
+
+
+def copy_variants(
+    connection: Connection, score_set_id: int, urn: str, today: date, tables: ScoreTables
+) -> int:
+    """COPY the tables' rows into variants. Returns their number."""
+    of_all = {
+        "scoreset_id": pl.lit(score_set_id),
+        "creation_date": pl.lit(today),
+        "modification_date": pl.lit(today),
+    }
+    frames = (frame.with_columns(**of_all) for frame in variant_frames(tables, urn))
+    return copy_frames(connection, _VARIANT_COLUMNS, frames)
 
 
 def _content(step: Step, kind: UploadKind, key: str) -> bytes:

@@ -3,11 +3,15 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection
+from operator import itemgetter
 from typing import Any
 
+import polars as pl
 from mavehgvs import MaveHgvsParseError, Variant
 from mavehgvs.variant import AA_3_TO_1
 
+from mavedb_audit.errors import StepError
+from tasks.upload.common_forms import surely_accepted
 from tasks.upload.table import Table
 from tasks.upload.targets import Target, Targets
 
@@ -24,11 +28,15 @@ def check_hgvs_column(table: Table, column: str, targets: Targets) -> str | None
     if column == "hgvs_nt" and not targets.accession_based and not _has_dna(targets):
         table.refuse("column hgvs_nt holds variants, but no target is DNA; leave hgvs_nt empty")
         return None
-    cells = table.frame[column].drop_nulls().unique(maintain_order=True)
+    cells = table.frame[column]
+    accepted = _surely_accepted(cells, column, targets)
+    undecided = cells.is_not_null().scatter(accepted["row"], False)
+    left = pl.DataFrame({"cell": cells}).with_row_index("row").filter(undecided)
+    left = left.unique("cell", keep="first", maintain_order=True)
     problems: dict[str, str] = {}
-    first_cell_of: dict[str, str] = {}
     variants_of: defaultdict[str, set[str]] = defaultdict(set)
-    for cell in cells:
+    first_rows: dict[str, int] = {}
+    for row, cell in left.iter_rows():
         for written in cell.split(" "):
             try:
                 name, variant = _split(written, targets)
@@ -36,7 +44,7 @@ def check_hgvs_column(table: Table, column: str, targets: Targets) -> str | None
             except ValueError as error:
                 problems[written] = str(error)
             else:
-                first_cell_of.setdefault(prefix, cell)
+                first_rows.setdefault(prefix, row)
                 variants_of[name].add(variant)
     for name, variants in variants_of.items():
         target = targets.by_name[name]
@@ -47,15 +55,17 @@ def check_hgvs_column(table: Table, column: str, targets: Targets) -> str | None
         for variant, problem in refused.items():
             problems[f"{name}:{variant}" if targets.qualified else variant] = problem
     if problems:
-        _refuse_cells(table, column, cells.to_list(), problems)
-    if len(first_cell_of) > 1:
+        _refuse_cells(table, column, left["cell"].to_list(), problems)
+    for prefix, row in accepted.group_by("prefix").agg(pl.col("row").min()).iter_rows():
+        first_rows[prefix] = min(row, first_rows.get(prefix, row))
+    if len(first_rows) > 1:
         found = ", ".join(
-            f"{prefix}. (first on line {table.line_of(column, cell)})"
-            for prefix, cell in first_cell_of.items()
+            f"{prefix}. (first on line {table.lines[row]})"
+            for prefix, row in sorted(first_rows.items(), key=itemgetter(1))
         )
         table.refuse(f"column {column} mixes the prefixes {found}; use one in the whole column")
         return None
-    return next(iter(first_cell_of), None)
+    return next(iter(first_rows), None)
 
 
 def prefix_combination_problem(
@@ -95,7 +105,7 @@ def validate_sequence_variants(
     problems: dict[str, str] = {}
     for variant in variants:
         try:
-            Variant(variant, targetseq=sequence)
+            _parsed(variant, sequence)
         # A position of thousands of digits is a ValueError of int().
         except (MaveHgvsParseError, ValueError) as error:
             problems[variant] = _syntax_problem(variant) or (
@@ -112,6 +122,37 @@ def validate_accession_variants(_accession: str, variants: Collection[str]) -> d
     Agreement with the accession's own sequence is not checked: that needs transcript data.
     """
     return {variant: problem for variant in variants if (problem := _syntax_problem(variant))}
+
+
+def _surely_accepted(cells: pl.Series, column: str, targets: Targets) -> pl.DataFrame:
+    """The rows whose cell is one variant in a common form, and that variant's prefix."""
+    accepted = [pl.DataFrame(schema={"row": pl.UInt32, "prefix": pl.String})]
+    for name, target in targets.by_name.items():
+        if not targets.qualified:
+            rows = cells.is_not_null().arg_true()
+            variants = cells.gather(rows)
+        elif " " in name or ":" in name:
+            continue
+        else:
+            rows = cells.str.starts_with(f"{name}:").arg_true()
+            variants = cells.gather(rows).str.strip_prefix(f"{name}:")
+        residues = None if targets.accession_based else _residues(target, column)
+        frame = pl.DataFrame({"row": rows, "prefix": variants.str.slice(0, 1)})
+        accepted.append(frame.filter(surely_accepted(variants, PREFIXES[column], residues)))
+    return pl.concat(accepted)
+
+
+def _residues(target: Target, column: str) -> pl.Series | None:
+    """What the column's variants must agree with, if anything; empty where no variant can."""
+    if column == "hgvs_splice":
+        return None
+    if column == "hgvs_nt":
+        return pl.Series(list(target.nucleotides() or ""), dtype=pl.String)
+    try:
+        acids = target.amino_acids()
+    except StepError:
+        acids = ""
+    return pl.Series([_AA_1_TO_3.get(acid) for acid in acids], dtype=pl.String)
 
 
 def _has_dna(targets: Targets) -> bool:
@@ -147,9 +188,16 @@ def _prefix(variant: str, column: str) -> str:
     return match[1]
 
 
+def _parsed(variant: str, sequence: str | None = None) -> Any:
+    try:
+        return Variant(variant, targetseq=sequence)
+    except AttributeError as error:  # it compares a range to a position in place of it
+        raise MaveHgvsParseError("multi-variants not in sorted order") from error
+
+
 def _syntax_problem(variant: str) -> str | None:
     try:
-        Variant(variant)
+        _parsed(variant)
     except (MaveHgvsParseError, ValueError) as error:
         return _not_valid(str(error))
     return None
@@ -165,8 +213,7 @@ def _not_valid(reason: str) -> str:
 
 def _mismatch(variant: str, sequence: str) -> str | None:
     """Where the variant and the sequence first disagree."""
-    parsed: Any = Variant(variant)
-    for _, place, change in parsed.variant_tuples():
+    for _, place, change in _parsed(variant).variant_tuples():
         for position in place if isinstance(place, tuple) else (place,):
             if position is None or position.is_extended():
                 continue

@@ -41,6 +41,49 @@ def read_table(content: bytes, file: str, limits: Limits = Limits()) -> pl.DataF
     _check_text(content, file)
     records = _records(content, file, limits)
     names = _column_names(next(records)[1], file)
+    table = _unquoted_table(content, names, limits)
+    if table is None:
+        table = _table_of(records, names, file, limits)
+    return table.with_columns(
+        pl.when(~pl.all().str.strip_chars().str.to_lowercase().is_in(NULL_TOKENS)).then(pl.all())
+    )
+
+
+def clean_column_name(name: str) -> str:
+    """The name without outer blanks and one pair of quotes; standard names in lower case."""
+    name = name.strip()
+    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1].strip()
+    return name.lower() if name.lower() in STANDARD_COLUMNS else name
+
+
+def _unquoted_table(content: bytes, names: list[str], limits: Limits) -> pl.DataFrame | None:
+    """What `_table_of` gives, in a tenth of its time, for a file without any quote whose lines all
+    have a cell for each column; None for any other file, and for one that is to be refused."""
+    if b'"' in content or content.count(b"\r") != content.count(b"\r\n"):
+        return None
+    rows = content.count(b"\n") - content.endswith(b"\n")
+    if not 0 < rows <= limits.rows or content.count(b",") != (1 + rows) * (len(names) - 1):
+        return None
+    try:
+        table = pl.read_csv(
+            content,
+            has_header=False,
+            skip_lines=1,
+            schema=dict.fromkeys(names, pl.String),
+            quote_char=None,
+            empty_string_is_null=False,
+        )
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+        return None  # a line has a cell too many, and another too few
+    longest = table.select(pl.max_horizontal(pl.all().str.len_chars().max())).item()
+    too_long = longest > min(limits.cell_characters, csv.field_size_limit())
+    return None if too_long else table.rechunk()
+
+
+def _table_of(
+    records: Iterable[tuple[int, list[str]]], names: list[str], file: str, limits: Limits
+) -> pl.DataFrame:
     blocks: list[pl.DataFrame] = []
     rows: list[list[str]] = []
     ragged: list[str] = []
@@ -78,17 +121,7 @@ def read_table(content: bytes, file: str, limits: Limits = Limits()) -> pl.DataF
         blocks.append(_block(names, rows))
     if not blocks:
         raise invalid(f"{file}: there is no row below the column names; upload a table with rows")
-    return pl.concat(blocks, rechunk=True).with_columns(
-        pl.when(~pl.all().str.strip_chars().str.to_lowercase().is_in(NULL_TOKENS)).then(pl.all())
-    )
-
-
-def clean_column_name(name: str) -> str:
-    """The name without outer blanks and one pair of quotes; standard names in lower case."""
-    name = name.strip()
-    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
-        name = name[1:-1].strip()
-    return name.lower() if name.lower() in STANDARD_COLUMNS else name
+    return pl.concat(blocks, rechunk=True)
 
 
 def _check_text(content: bytes, file: str) -> None:

@@ -1,6 +1,7 @@
 """One uploaded table and everything found wrong with it, so that a curator sees all at once."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import polars as pl
 
@@ -22,9 +23,13 @@ class Table:
     def __init__(self, label: str, frame: pl.DataFrame) -> None:
         self.label = label
         self.frame = frame
-        self.lines = lines_of_rows(frame)
         self._table_problems: list[str] = []
         self._row_problems: list[tuple[int, str]] = []
+
+    @cached_property
+    def lines(self) -> pl.Series:
+        """The line of the file on which each row begins."""
+        return lines_of_rows(self.frame)
 
     def has(self, column: str) -> bool:
         """Whether the column is there and holds a value."""
@@ -44,6 +49,8 @@ class Table:
         `describe` makes the text of one cell's value; it is asked once a distinct value.
         """
         rows = bad.fill_null(False).arg_true()
+        if rows.is_empty():
+            return
         texts: dict[str, str] = {}
         for line, cell in zip(
             self.lines.gather(rows), self.frame[column].gather(rows), strict=True
@@ -51,10 +58,6 @@ class Table:
             if cell not in texts:
                 texts[cell] = f"column {column}: {describe(cell)}"
             self._row_problems.append((line, texts[cell]))
-
-    def line_of(self, column: str, cell: str) -> int:
-        """The line of the first row that holds `cell`."""
-        return int(self.lines[self.frame[column].index_of(cell) or 0])
 
     @property
     def details(self) -> list[str]:

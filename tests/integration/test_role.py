@@ -22,6 +22,7 @@ WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 #: Written through a name that the SQL holds in a variable.
 WRITTEN_OTHERWISE = {
     ("variants", "INSERT"),
+    ("mapped_variants", "INSERT"),
     ("clinical_controls", "INSERT"),
     ("clinical_controls", "UPDATE"),
 }

@@ -3,8 +3,8 @@
 import csv
 import gzip
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fqfa.constants import AA_CODES
@@ -13,14 +13,14 @@ from deployments.local.submission import read_export
 from mavedb_audit.errors import StepError
 from tasks.upload.reading import read_table
 from tasks.upload.rules import Target, validate_tables
-from tasks.upload.variants import VariantRow, variant_rows
+from tasks.upload.variants import variant_frames
 
 URN = "urn:mavedb:00000001-a-1"
 ONE_LETTER = {long: short for short, long in AA_CODES.items()}
 AMYLOID = "DAEFRHDSGYEVHHQKLVFFAEDVGSNKGAIIGLMVGGVVIA"
 
 
-def upload(scores: bytes, sequence: str, sequence_type: str) -> Iterator[VariantRow]:
+def upload(scores: bytes, sequence: str, sequence_type: str) -> list[tuple[Any, ...]]:
     tables = validate_tables(
         read_table(scores, "scores.csv"),
         None,
@@ -30,7 +30,7 @@ def upload(scores: bytes, sequence: str, sequence_type: str) -> Iterator[Variant
         score_columns_metadata=None,
         count_columns_metadata=None,
     )
-    return variant_rows(tables, URN)
+    return [row for frame in variant_frames(tables, URN) for row in frame.iter_rows()]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_row_matches_the_captured_target(
     export = read_export(
         folder / f"urn_mavedb_{number}_scores.csv", None, folder / "targets" / f"{target}.fasta"
     )
-    assert len(list(upload(export.scores_csv, export.sequence, export.sequence_type))) == count
+    assert len(upload(export.scores_csv, export.sequence, export.sequence_type)) == count
 
 
 def scores_of(data: Path, number: str) -> bytes:
@@ -70,7 +70,7 @@ def test_a_whole_real_protein_score_set_is_accepted(data: Path) -> None:
     # What no variant says anything of is alanine.
     sequence = "".join(residues.get(n, "A") for n in range(1, max(residues) + 1))
 
-    rows = list(upload(scores, sequence, "protein"))
+    rows = upload(scores, sequence, "protein")
 
     assert len(rows) == 698
     assert all(pro and not nt for _, nt, _, pro, _ in rows)
@@ -84,7 +84,7 @@ def test_of_a_real_regulatory_score_set_the_rows_that_change_nothing_are_refused
     sequence = "".join(bases.get(n, "A") for n in range(1, max(bases) + 1))
 
     with pytest.raises(StepError) as caught:
-        list(upload(scores, sequence, "dna"))
+        upload(scores, sequence, "dna")
 
     assert len(caught.value.details) == scores.decode().count("=,") == 246
     assert all("= is not valid MAVE-HGVS" in detail for detail in caught.value.details)
@@ -99,7 +99,7 @@ def test_sixteen_thousand_real_mutants_are_accepted_and_numbered(data: Path) -> 
         ["hgvs_pro,score", *(f"{c},{row['y']}" for c, row in zip(changes, measured, strict=True))]
     )
 
-    rows = list(upload(scores.encode(), AMYLOID, "protein"))
+    rows = upload(scores.encode(), AMYLOID, "protein")
 
     assert [(urn, pro) for urn, _, _, pro, _ in rows] == [
         (f"{URN}#{n}", change) for n, change in enumerate(changes, start=1)

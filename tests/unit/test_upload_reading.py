@@ -1,10 +1,23 @@
 """Uploaded bytes as a table of text, and what is refused before any rule is looked at."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mavedb_audit.errors import StepError
 from mavedb_audit.failures import FailureCategory
-from tasks.upload.reading import read_table
+from tasks.upload.reading import Limits, read_table
+
+# A table's text below its names, cells and ends of lines in any order.
+below_names = st.lists(
+    st.sampled_from(["1", "x y", " ", "NA", "é", "#", "'", ",", ",", "\n", "\n", "\r\n", "\r"]),
+    max_size=24,
+).map("".join)
+# The same, but that every line has as many cells as there are names.
+regular = st.lists(
+    st.tuples(*[st.sampled_from(["", "1", " x ", "NaN", "é" * 9, "x\ry"])] * 3).map(",".join),
+    min_size=1,
+).map("\n".join)
 
 
 def refusal(content: bytes) -> StepError:
@@ -73,3 +86,17 @@ def test_every_ragged_line_is_named() -> None:
         "f.csv, line 5: 1 cells, but 2 columns",
     ]
     assert "2 such lines" in str(error)
+
+
+@given(below_names | regular, st.sampled_from(["", "\n", "\r\n", "\n\n"]))
+def test_a_file_without_quotes_is_read_as_one_with_quotes(below: str, end: str) -> None:
+    limits = Limits(rows=4, cell_characters=8)
+
+    def outcome(header: str) -> object:
+        content = f"{header}\n{below}{end}".encode()
+        try:
+            return read_table(content, "f.csv", limits).to_dict(as_series=False)
+        except StepError as error:
+            return error.details
+
+    assert outcome("a,b,c") == outcome('"a",b,c')

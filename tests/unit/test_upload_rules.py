@@ -182,6 +182,7 @@ def test_forms_of_mave_hgvs_that_agree_with_the_translated_target(variant: str) 
         ("hgvs_pro", "p.Gly2?", "p.Gly2? is not valid MAVE-HGVS; write it"),
         ("hgvs_pro", "_wt", "_wt is not valid MAVE-HGVS (it has no prefix such as c. or p.)"),
         ("hgvs_pro", "p.[Gly2=;Met1Val]", "is not valid MAVE-HGVS (multi-variants not in sorted"),
+        ("hgvs_pro", "p.[Gly2_Tyr3del;Met1del]", "is not valid MAVE-HGVS (multi-variants not in"),
         ("hgvs_pro", "p.Gly" + "9" * 5000 + "Tyr", "is not valid MAVE-HGVS ("),
         (
             "hgvs_pro",
@@ -275,9 +276,18 @@ def test_nucleotide_variants_of_an_accession_may_stand_alone_with_any_prefix() -
     validate("hgvs_nt,score\nNM_007294.4:c.1A>G,1\n", targets=[ACCESSION])
 
 
-def test_one_prefix_in_a_column() -> None:
-    detail = only_detail("hgvs_nt,hgvs_pro,score\nc.1A>G,p.Met1Val,1\nn.1A>T,p.Met1Leu,2\n")
-    assert "mixes the prefixes c. (first on line 2), n. (first on line 3)" in detail
+@pytest.mark.parametrize(
+    ("variants", "found"),
+    [
+        (["c.1A>G", "n.1A>T"], "c. (first on line 2), n. (first on line 3)"),
+        (["n.1_2insA", "c.1A>G", "n.1A>T"], "n. (first on line 2), c. (first on line 3)"),
+        (["c.1A>G", "n.1A>T", "n.1_2insA"], "c. (first on line 2), n. (first on line 3)"),
+        (["c.1A>G n.1A>T", "n.1A>T c.1A>G"], "c. (first on line 2), n. (first on line 2)"),
+    ],
+)
+def test_one_prefix_in_a_column(variants: Sequence[str], found: str) -> None:
+    rows = "".join(f"{variant},1\n" for variant in variants)
+    assert f"mixes the prefixes {found};" in only_detail(f"hgvs_nt,score\n{rows}")
 
 
 def test_guides_identify_the_rows_of_a_base_editor_score_set() -> None:

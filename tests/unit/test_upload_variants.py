@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.upload.reading import read_table
 from tasks.upload.rules import ScoreTables, Target, validate_tables
-from tasks.upload.variants import variant_rows
+from tasks.upload.variants import variant_frames
 
 URN = "tmp:5a4f1d4e-0000-4000-8000-000000000000"
 
@@ -37,6 +37,10 @@ def upload(scores: str, counts: str | None = None, sequence: str = "ATGGGTTAC") 
         score_columns_metadata=None,
         count_columns_metadata=None,
     )
+
+
+def variant_rows(tables: ScoreTables) -> list[tuple[Any, ...]]:
+    return [row for frame in variant_frames(tables, URN) for row in frame.iter_rows()]
 
 
 def csv_text(rows: Sequence[Sequence[Any]]) -> str:
@@ -62,14 +66,10 @@ def changed_codons(draw: st.DrawFn) -> tuple[str, list[tuple[str, str]]]:
 
 
 def test_rows_carry_the_urn_the_hgvs_and_all_data() -> None:
-    rows = list(
-        variant_rows(
-            upload(
-                "hgvs_nt,hgvs_pro,score,n,m,note\n"
-                "c.4G>A,p.Gly2Ser,0,1,1,low\nc.3G>A,,NA,2,NA,none\n",
-                "hgvs_nt,hgvs_pro,c0,c1\nc.3G>A,,NA,7\nc.4G>A,p.Gly2Ser,5,8\n",
-            ),
-            URN,
+    rows = variant_rows(
+        upload(
+            "hgvs_nt,hgvs_pro,score,n,m,note\nc.4G>A,p.Gly2Ser,0,1,1,low\nc.3G>A,,NA,2,NA,none\n",
+            "hgvs_nt,hgvs_pro,c0,c1\nc.3G>A,,NA,7\nc.4G>A,p.Gly2Ser,5,8\n",
         )
     )
     assert [row[:4] for row in rows] == [
@@ -91,14 +91,14 @@ def test_rows_carry_the_urn_the_hgvs_and_all_data() -> None:
 
 
 def test_without_counts_their_data_are_an_empty_object() -> None:
-    (row,) = variant_rows(upload("hgvs_pro,score\np.=,1.5\n"), URN)
+    (row,) = variant_rows(upload("hgvs_pro,score\np.=,1.5\n"))
     assert json.loads(row[4]) == {"score_data": {"score": 1.5}, "count_data": {}}
 
 
 def test_rows_are_numbered_through_when_there_are_many() -> None:
     inserted = [f"{n:016b}".replace("0", "A").replace("1", "C") for n in range(50_001)]
     table = "".join(f"n.1_2ins{bases},{n}\n" for n, bases in enumerate(inserted, start=1))
-    rows = variant_rows(upload(f"hgvs_nt,score\n{table}", f"hgvs_nt,c0\n{table}"), URN)
+    rows = variant_rows(upload(f"hgvs_nt,score\n{table}", f"hgvs_nt,c0\n{table}"))
     found = [(urn, nt, json.loads(data)) for urn, nt, _, _, data in rows]
     assert found == [
         (f"{URN}#{n}", f"n.1_2ins{bases}", {"score_data": {"score": n}, "count_data": {"c0": n}})
@@ -112,7 +112,7 @@ def test_any_change_of_the_targets_codons_is_accepted_as_written(
 ) -> None:
     sequence, variants = case
     table = [("hgvs_nt", "hgvs_pro", "score"), *((*variant, 1) for variant in variants)]
-    rows = variant_rows(upload(csv_text(table), sequence=sequence), URN)
+    rows = variant_rows(upload(csv_text(table), sequence=sequence))
     assert [(nt, pro) for _, nt, _, pro, _ in rows] == variants
 
 
@@ -125,7 +125,7 @@ def test_the_order_of_the_counts_does_not_matter(
     rows = [[*variant, str(n)] for n, variant in enumerate(variants)]
     scores = csv_text([[*header, "score"], *rows])
     ordered_rows, shuffled_rows = (
-        list(variant_rows(upload(scores, csv_text([[*header, "c0"], *counts]), sequence), URN))
+        variant_rows(upload(scores, csv_text([[*header, "c0"], *counts]), sequence))
         for counts in (rows, rnd.sample(rows, len(rows)))
     )
     assert shuffled_rows == ordered_rows
@@ -145,7 +145,5 @@ def test_numbers_text_and_column_names_come_through_unchanged(
             for variant, (score, text) in zip(variants, cells, strict=True)
         ),
     ]
-    found = [
-        json.loads(data)["score_data"] for *_, data in variant_rows(upload(csv_text(table)), URN)
-    ]
+    found = [json.loads(data)["score_data"] for *_, data in variant_rows(upload(csv_text(table)))]
     assert found == [{"score": score, name: text} for score, text in cells]

@@ -1,54 +1,98 @@
-"""How fast variants are created, beside a COPY of the same rows."""
+"""How fast variants are created, and in what memory, beside a parse of the same file and a COPY of
+its rows."""
 
-from datetime import UTC, datetime
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine, text
 
-from deployments.local.bench.figures import Figure, ratio_at_least
-from deployments.local.bench.rows import insert_bench_score_set, measure
+from deployments.local.bench.figures import (
+    Figure,
+    Pair,
+    each_below,
+    figure_of,
+    ratio_at_least,
+)
+from deployments.local.bench.rows import PAIRS, insert_bench_score_set
 from deployments.local.score_set import generate, synthetic_target
-from mavedb_audit.bulk import copy_rows
-from tasks.create_variants_for_score_set import VARIANT_COLUMNS, replace_variants
-from tasks.upload.reading import read_table
-from tasks.upload.rules import ScoreTables, validate_tables
-from tasks.upload.rules import Target as UploadTarget
-from tasks.upload.variants import variant_rows
+from deployments.local.stack import PROJECT
 
+_LEAST = 0.5
+_MOST_MEGABYTES = 1_000.0
 _SEED = 1
+_VARIANTS_A_CODON = 50
+_CREATION = "deployments.local.bench.creation"
 
 
-def creation(engine: Engine, variants: int, codons: int) -> Figure:
-    """From a score file's bytes to committed variants, beside a COPY of the same rows."""
-    sequence = synthetic_target(_SEED, codons)
-    scores_csv, _ = generate(_SEED, variants, sequence)
-    content = scores_csv.encode()
-    target = UploadTarget("bench", None, sequence, "dna", None, is_base_editor=False)
-    with engine.begin() as connection:
-        score_set_id = insert_bench_score_set(connection, "tmp:bench-creation", sequence)
+@dataclass(frozen=True)
+class _Upload:
+    """A score set, the file of its scores and that of its target's DNA."""
 
-    def validated() -> ScoreTables:
-        return validate_tables(
-            read_table(content, "scores.csv"),
-            None,
-            [target],
-            scores_file="scores.csv",
-            counts_file=None,
-            score_columns_metadata=None,
-            count_columns_metadata=None,
-        )
+    score_set_id: int
+    scores: Path
+    target: Path
 
-    def ours(connection: Connection) -> None:
-        replace_variants(connection, score_set_id, validated())
 
-    today = datetime.now(UTC).date()
-    rows = [
-        (*row, score_set_id, today, today)
-        for row in variant_rows(validated(), "tmp:bench-creation")
+def creation(engine: Engine, variants: int) -> list[Figure]:
+    """From a score file's bytes to committed rows; each run is a process of its own."""
+    with _uploaded(engine, variants) as upload:
+        runs = [
+            (_run(engine, "create", upload), _run(engine, "copy", upload)) for _ in range(PAIRS)
+        ]
+    speeds = [Pair(variants / ours, variants / baseline) for (ours, _), (baseline, _) in runs]
+    peaks = [Pair(ours, baseline) for (_, ours), (_, baseline) in runs]
+    return [
+        figure_of("variant creation", "rows/s", speeds, ratio_at_least(_LEAST)),
+        figure_of(
+            "peak memory of variant creation", "MB", peaks, each_below(_MOST_MEGABYTES, "MB")
+        ),
     ]
 
-    def baseline(connection: Connection) -> None:
-        copy_rows(connection, VARIANT_COLUMNS, rows)
 
-    return measure(
-        "variant creation", engine, ours, baseline, variants, "variants", ratio_at_least(0.15)
+def seconds_to_create(engine: Engine, variants: int) -> float:
+    """From a score file's bytes to committed rows, which are deleted after it."""
+    with _uploaded(engine, variants) as upload:
+        return _run(engine, "create", upload)[0]
+
+
+@contextmanager
+def _uploaded(engine: Engine, variants: int) -> Iterator[_Upload]:
+    sequence = synthetic_target(_SEED, 1 + variants // _VARIANTS_A_CODON)
+    scores, _ = generate(_SEED, variants, sequence)
+    with engine.begin() as connection:
+        score_set_id = insert_bench_score_set(connection, f"tmp:{uuid4()}", sequence)
+    with tempfile.TemporaryDirectory(prefix="mavedb-bench-") as folder:
+        upload = _Upload(score_set_id, Path(folder) / "scores.csv", Path(folder) / "target.txt")
+        upload.scores.write_text(scores)
+        upload.target.write_text(sequence)
+        yield upload
+
+
+def _run(engine: Engine, what: str, upload: _Upload) -> tuple[float, float]:
+    """The seconds that it takes and the megabytes of its process. Its rows are deleted after it.
+
+    The peak of a process counts that of the one that started it: a shell's is small.
+    """
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", _CREATION, what, url, str(upload.score_set_id)]
+    ended = subprocess.run(
+        ["sh", "-c", '"$@"; exit', "sh", *command, upload.scores, upload.target],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        check=True,
     )
+    with engine.begin() as connection:
+        connection.execute(
+            text("DELETE FROM variants WHERE scoreset_id = :id"), {"id": upload.score_set_id}
+        )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE variants"))
+    usage = json.loads(ended.stdout)
+    return usage["wall_seconds"], usage["peak_memory_bytes"] / 1e6
