@@ -70,6 +70,8 @@ _STATES = _Kind(
           LEFT JOIN pipelines AS pipeline
             ON pipeline.id = coalesce(looked_at.pipeline_id, job.pipeline_id, flow.pipeline_id)
          WHERE looked_at.pruned_at IS NULL AND looked_at.settled_at >= looked_at.state_timestamp
+           AND looked_at.state_timestamp < now() - make_interval(days => least(
+                   CAST(:succeeded_days AS integer), CAST(:unsuccessful_days AS integer)))
            AND (pipeline.id IS NULL OR pipeline.status = ANY (:terminal))
            AND {_is_old("greatest(pipeline.finished_at, looked_at.state_timestamp)", _STATE_OF_RUN)}
     """,

@@ -152,33 +152,39 @@ def annotation_order(annotation_type: str, version: str | None) -> tuple[object,
 
 _BLOCKS = """
     SELECT id_block, variants, variant_ids FROM account_counts
-     WHERE {wanted} AND id_block IN (
-        SELECT DISTINCT id_block FROM account_counts WHERE {wanted} AND id_block >= :first_block
-         ORDER BY id_block LIMIT :most)
+     WHERE {wanted} AND id_block BETWEEN :first_block AND (
+        SELECT max(id_block) FROM (
+            SELECT DISTINCT id_block FROM account_counts WHERE {wanted} AND id_block >= :first_block
+             ORDER BY id_block LIMIT :most) AS enough)
      ORDER BY id_block
 """
 
-#: Each id of a span is looked up by itself, and OFFSET 0 keeps it so: the planner cannot tell how
-#: many lie between two, and would read all statuses of the type, or all variants of the score set.
+#: Of each span no more is read than a page may show: its variants come in their order. OFFSET 0 has
+#: each looked up by its id, since the planner cannot tell how many lie between two: it would read
+#: all statuses of the type, or all variants of the score set.
 _VARIANTS = """
-    SELECT variant.id AS variant_id, status.id AS status_id,
-           coalesce(variant.urn, 'variant ' || variant.id) AS variant_urn, variant.hgvs_nt,
-           variant.hgvs_pro, status.annotation_type, status.version, status.status,
-           {reason} AS reason, status.error_message AS message, job.urn AS job_urn,
-           status.created_at AS updated_at
+    SELECT found.*, job.urn AS job_urn
       FROM unnest(CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) AS span (first, last)
-     CROSS JOIN LATERAL generate_series(span.first, span.last) AS place (id)
      CROSS JOIN LATERAL (
-        SELECT * FROM variant_annotation_status AS status
-         WHERE variant_id = place.id AND current AND {wanted} OFFSET 0
-      ) AS status
-     CROSS JOIN LATERAL (
-        SELECT * FROM variants
-         WHERE id = status.variant_id AND scoreset_id = :score_set_id OFFSET 0
-      ) AS variant
-      LEFT JOIN job_runs AS job ON job.id = status.job_run_id
-     WHERE (status.variant_id, status.id) > (:variant_id, :status_id)
-     ORDER BY status.variant_id, status.id LIMIT :limit + 1
+        SELECT variant.id AS variant_id, status.id AS status_id,
+               coalesce(variant.urn, 'variant ' || variant.id) AS variant_urn, variant.hgvs_nt,
+               variant.hgvs_pro, status.annotation_type, status.version, status.status,
+               {reason} AS reason, status.error_message AS message, status.job_run_id,
+               status.created_at AS updated_at
+          FROM (
+            SELECT * FROM variants WHERE id BETWEEN span.first AND span.last ORDER BY id OFFSET 0
+          ) AS variant
+         CROSS JOIN LATERAL (
+            SELECT * FROM variant_annotation_status AS status
+             WHERE variant_id = variant.id AND current AND {wanted} OFFSET 0
+          ) AS status
+         WHERE variant.scoreset_id = :score_set_id
+           AND (variant.id, status.id) > (:variant_id, :status_id)
+         ORDER BY variant.id, status.id LIMIT :limit + 1
+      ) AS found
+      LEFT JOIN LATERAL (SELECT urn FROM job_runs WHERE id = found.job_run_id OFFSET 0) AS job
+        ON true
+     ORDER BY found.variant_id, found.status_id LIMIT :limit + 1
 """
 
 

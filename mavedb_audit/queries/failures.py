@@ -57,6 +57,7 @@ _VARIANTS = """
 """
 
 #: A job's parameters differ from those of the same work at another time by their correlation id.
+#: OFFSET 0 has each failed job's plan looked up: the planner would else read all that is planned.
 _JOBS = """
     SELECT {score_set} AS score_set_urn, job.job_function,
            coalesce(job.failure_category, 'unknown') AS category, count(*) AS number,
@@ -64,7 +65,7 @@ _JOBS = """
            (array_agg(job.error_message ORDER BY job.finished_at DESC NULLS LAST))[1] AS message,
            (array_agg(job.urn ORDER BY job.finished_at DESC NULLS LAST))[1] AS urn
       FROM job_runs AS job
-      JOIN planned_jobs AS planned ON planned.job_id = job.id
+     CROSS JOIN LATERAL (SELECT * FROM planned_jobs WHERE job_id = job.id OFFSET 0) AS planned
       LEFT JOIN scoresets AS score_set ON score_set.id = planned.score_set_id
      WHERE job.status IN ('failed', 'errored')
        AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
@@ -72,11 +73,11 @@ _JOBS = """
        AND NOT EXISTS (
            SELECT FROM planned_jobs AS later JOIN job_runs AS success ON success.id = later.job_id
             WHERE later.score_set_id = planned.score_set_id AND later.job_key = planned.job_key
-              AND later.job_id > planned.job_id AND success.status = 'succeeded')
+              AND later.job_id > planned.job_id AND success.status = 'succeeded' OFFSET 0)
        AND NOT (planned.score_set_id IS NULL AND EXISTS (
-           SELECT FROM job_runs AS success
-            WHERE success.job_function = job.job_function AND success.id > job.id
-              AND success.status = 'succeeded'
+           SELECT FROM planned_jobs AS later JOIN job_runs AS success ON success.id = later.job_id
+            WHERE later.score_set_id IS NULL AND later.job_key = planned.job_key
+              AND later.job_id > planned.job_id AND success.status = 'succeeded'
               AND success.job_params - 'correlation_id' = job.job_params - 'correlation_id'))
      GROUP BY 1, 2, 3
 """
@@ -87,20 +88,21 @@ _EXAMPLES = f"""
       FROM account_counts AS counted
      CROSS JOIN LATERAL (
         SELECT status.error_message, coalesce(variant.urn, 'variant ' || variant.id) AS urn
-          FROM (SELECT * FROM variant_annotation_status AS failed
-                 WHERE failed.variant_id
-                       BETWEEN coalesce(counted.variant_ids[1], counted.id_block * {BLOCK_SIZE})
-                           AND coalesce(counted.variant_ids[1],
-                                        counted.id_block * {BLOCK_SIZE} + {BLOCK_SIZE - 1})
-                   AND failed.annotation_type = counted.annotation_type AND failed.current
-                   AND failed.version IS NOT DISTINCT FROM counted.version
-                   AND failed.status = 'failed'
-                   AND {{reason}} IS NOT DISTINCT FROM counted.reason
-                OFFSET 0) AS status
+          FROM (SELECT * FROM variants
+                 WHERE id BETWEEN coalesce(counted.variant_ids[1], counted.id_block * {BLOCK_SIZE})
+                              AND coalesce(counted.variant_ids[1],
+                                           counted.id_block * {BLOCK_SIZE} + {BLOCK_SIZE - 1})
+                 ORDER BY id OFFSET 0) AS variant
          CROSS JOIN LATERAL (
-            SELECT * FROM variants
-             WHERE id = status.variant_id AND scoreset_id = counted.score_set_id OFFSET 0
-          ) AS variant
+            SELECT * FROM variant_annotation_status AS failed
+             WHERE failed.variant_id = variant.id
+               AND failed.annotation_type = counted.annotation_type AND failed.current
+               AND failed.version IS NOT DISTINCT FROM counted.version
+               AND failed.status = 'failed'
+               AND {{reason}} IS NOT DISTINCT FROM counted.reason
+            OFFSET 0
+          ) AS status
+         WHERE variant.scoreset_id = counted.score_set_id
          LIMIT 1
       ) AS example
      WHERE counted.id = ANY (:ids)

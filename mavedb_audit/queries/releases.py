@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from mavedb_audit.account_counts import BLOCK_SIZE
 from mavedb_audit.errors import NotFoundError, RequestError
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 from mavedb_audit.reasons import NOT_REACHED
@@ -149,8 +150,15 @@ _COUNTS = """
       FROM ({compared}) AS compared GROUP BY 1, 2, 3 ORDER BY variants DESC, before, after
 """
 
-_PAGE = """
-    SELECT * FROM ({compared} AND variant.id > :after_id) AS compared
+#: In the order of ids, from the first block of ids that the score set has variants in to its last:
+#: the planner would else look for them among the variants of all.
+_PAGE = f"""
+    SELECT * FROM ({{compared}} AND variant.id > :after_id AND variant.id BETWEEN (
+        SELECT min(id_block) FROM account_counts WHERE score_set_id = :score_set_id
+           AND annotation_type = :annotation_type) * {BLOCK_SIZE}
+       AND (
+        SELECT max(id_block) + 1 FROM account_counts WHERE score_set_id = :score_set_id
+           AND annotation_type = :annotation_type) * {BLOCK_SIZE}) AS compared
      WHERE change = ANY (:changes) ORDER BY id LIMIT :limit
 """
 

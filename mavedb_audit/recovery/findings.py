@@ -211,13 +211,13 @@ def unreported_ends(connection: Connection) -> list[UnreportedEnd]:
         text(
             f"""
             SELECT flow_run_id, status FROM (
-                SELECT run.run_id AS flow_run_id, pipeline.status, run.state_timestamp
+                SELECT run.run_id AS flow_run_id, pipeline.status
                   FROM prefect_runs AS run
                   JOIN pipelines AS pipeline ON pipeline.id = run.pipeline_id
                  WHERE run.kind = 'flow' AND pipeline.status = ANY (:terminal)
                    AND (run.state_type = 'RUNNING'
                         OR run.state_type = 'CRASHED' AND pipeline.status = ANY (:successful)
-                           AND run.state_timestamp > clock_timestamp() - interval '1 day')
+                           AND run.state_timestamp > statement_timestamp() - interval '1 day')
                    AND greatest(run.state_timestamp, pipeline.finished_at)
                        < clock_timestamp() - :seconds * interval '1 second'
             ) AS ended

@@ -199,9 +199,13 @@ def test_a_job_without_variants_is_under_its_category_until_the_same_work_is_don
     connection.execute(
         text(
             """
-            WITH pipeline AS (
+            WITH given (status, category, message, month) AS (
+                VALUES ('failed', 'network_error', 'NCBI is down', 1),
+                       ('succeeded', NULL, NULL, :later_month)
+            ), pipeline AS (
                 INSERT INTO pipelines (urn, name, status)
-                VALUES (:urn, 'load_clinvar_release', 'failed') RETURNING id
+                SELECT :urn || status, 'load_clinvar_release', status FROM given
+                RETURNING id, status
             ), job AS (
                 INSERT INTO job_runs (urn, job_type, job_function, status, failure_category,
                                       error_message, job_params, pipeline_id, finished_at,
@@ -211,13 +215,11 @@ def test_a_job_without_variants_is_under_its_category_until_the_same_work_is_don
                        jsonb_build_object('year', 2026, 'month', month, 'correlation_id',
                                           given.status),
                        pipeline.id, now(), 0, 0, 0
-                  FROM (VALUES ('failed', 'network_error', 'NCBI is down', 1),
-                               ('succeeded', NULL, NULL, :later_month))
-                       AS given (status, category, message, month), pipeline
-                RETURNING id, pipeline_id, status
+                  FROM given JOIN pipeline USING (status) ORDER BY given.status
+                RETURNING id, pipeline_id
             )
             INSERT INTO planned_jobs (job_id, pipeline_id, job_key)
-            SELECT id, pipeline_id, status FROM job
+            SELECT id, pipeline_id, 'load_clinvar_release' FROM job
             """
         ),
         {"urn": f"urn:mavedb:pipeline-{uuid4()}", "later_month": later_month},

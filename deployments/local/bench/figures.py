@@ -68,6 +68,14 @@ def each_below(limit: float, unit: str) -> Target:
     return Target(f"each < {limit:g} {unit}", lambda pairs: max(p.ours for p in pairs) < limit)
 
 
+def median_below(limit: float, unit: str) -> Target:
+    """Of ours, each of which may be the slowest of many already."""
+    return Target(
+        f"median < {limit:g} {unit}",
+        lambda pairs: statistics.median(pair.ours for pair in pairs) < limit,
+    )
+
+
 def figure_of(figure: str, unit: str, pairs: Sequence[Pair], target: Target | None) -> Figure:
     ratios = [pair.ratio for pair in pairs]
     return Figure(
@@ -81,6 +89,11 @@ def figure_of(figure: str, unit: str, pairs: Sequence[Pair], target: Target | No
         n=len(pairs),
         spread=(_rounded(min(ratios)), _rounded(max(ratios))),
     )
+
+
+def p99(values: Sequence[float]) -> float:
+    """What all but one in a hundred of the values do not exceed."""
+    return sorted(values)[int(len(values) * 0.99)]
 
 
 def table_of(figures: Sequence[Figure], title: str) -> Table:

@@ -15,7 +15,14 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from sqlalchemy import Engine, text
 
 from deployments.local import processes
-from deployments.local.bench.figures import Figure, MeasurementError, Pair, each_below, figure_of
+from deployments.local.bench.figures import (
+    Figure,
+    MeasurementError,
+    Pair,
+    each_below,
+    figure_of,
+    p99,
+)
 from deployments.local.bench.noops import start_flows
 from deployments.local.stack import Stack
 from mavedb_audit.events import PREFIXES
@@ -53,7 +60,7 @@ class _Stream:
 
     @property
     def lags(self) -> Pair:
-        return Pair(_p99(self.rows), _p99(self.events))
+        return Pair(p99(self.rows), p99(self.events))
 
     @property
     def percent(self) -> Pair:
@@ -134,7 +141,3 @@ def _receive(prefect_api_url: str, began: datetime, enough: threading.Event) -> 
 
     asyncio.run(subscribe_until_enough())
     return seconds
-
-
-def _p99(seconds: Sequence[float]) -> float:
-    return sorted(seconds)[int(len(seconds) * 0.99)]
