@@ -4,8 +4,13 @@ import json
 import re
 from typing import Any
 
+import orjson
+
 #: What moves a terminal's cursor, colours or reorders what it shows; lines and tabs stay.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+#: Not a backslash that is itself escaped before the letters u0000.
+_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
 _PASSWORD_IN_CONNINFO = re.compile(r"\bpassword=(?:'[^']*'|[^\s'\"]+)")
@@ -34,6 +39,10 @@ def passwords_in_urls(text: str) -> set[str]:
 
 def json_text(value: Any) -> str:
     """The value as JSON that jsonb takes, whatever characters a service put into it."""
-    plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
-    # An escaped NUL, but not a backslash that is itself escaped before the letters u0000.
-    return re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", r"\1\\ufffd", plain)
+    try:
+        plain = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # half a character, or a number of more than 64 bits
+        plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+    if "\\u0000" not in plain:
+        return plain
+    return _ESCAPED_NUL.sub(r"\1\\ufffd", plain)

@@ -1,7 +1,8 @@
 """Map a score set's variants to the human reference, through the VRS mapper."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -23,26 +24,29 @@ from tasks.vrs import expression
 #: What newer mappers say of a variant that has no counterpart to map to.
 _BENIGN_OUTCOMES = frozenset({"intronic", "no_protein_consequence"})
 
-_CREATE_RESULT = """
-    CREATE TEMPORARY TABLE mapper_result (
+_DIFFERING = "There are several, and they differ."
+
+MAPPING_COLUMNS = (
+    "mapped_variants (variant_id, pre_mapped, post_mapped, vrs_version, error_message,"
+    " modification_date, mapped_date, mapping_api_version, current)"
+)
+
+_CREATE_REPEATED_RECORDS = """
+    CREATE TEMPORARY TABLE repeated_record (
         variant_id integer, pre_mapped jsonb, post_mapped jsonb, vrs_version text,
-        error_message text, outcome text, hgvs text, is_malformed boolean
+        error_message text, outcome text, is_malformed boolean
     ) ON COMMIT DROP
 """
 
-#: Records of one variant that are alike count as one.
-_DROP_TWINS = """
-    DELETE FROM mapper_result AS result USING mapper_result AS twin
-     WHERE twin.variant_id = result.variant_id AND twin.ctid < result.ctid
-       AND twin IS NOT DISTINCT FROM result
+_DIFFERING_RECORDS = """
+    SELECT variant_id FROM (SELECT DISTINCT * FROM repeated_record) AS record
+     GROUP BY variant_id HAVING count(*) > 1
 """
 
-#: Of records that differ nobody knows which is right.
-_DISCARD_CONTRADICTIONS = """
-    UPDATE mapper_result
-       SET (pre_mapped, post_mapped, vrs_version, error_message, outcome, hgvs, is_malformed)
-           = ROW(NULL, NULL, NULL, 'There are several, and they differ.', NULL, NULL, true)
-     WHERE variant_id IN (SELECT variant_id FROM mapper_result GROUP BY 1 HAVING count(*) > 1)
+_DISCARD_MAPPING = """
+    UPDATE mapped_variants
+       SET pre_mapped = NULL, post_mapped = NULL, vrs_version = NULL, error_message = :differing
+     WHERE current AND variant_id = ANY (:variant_ids)
 """
 
 _RETIRE_OLD_MAPPING = """
@@ -52,23 +56,43 @@ _RETIRE_OLD_MAPPING = """
        AND variant.scoreset_id = :score_set_id
 """
 
-_INSERT_MAPPING = """
-    INSERT INTO mapped_variants
-           (variant_id, pre_mapped, post_mapped, vrs_version, error_message, modification_date,
-            mapped_date, mapping_api_version, current)
-    SELECT variant_id, pre_mapped, post_mapped, vrs_version, error_message, CURRENT_DATE,
-           :mapped_date, :mapper_version, true
-      FROM mapper_result
-"""
 
-_VARIANTS_WITH_RESULT = """
-    SELECT variant.id, result.variant_id IS NOT NULL AS returned,
-           result.pre_mapped IS NOT NULL AND result.post_mapped IS NOT NULL AS mapped,
-           result.error_message, result.outcome, result.hgvs, result.is_malformed
-      FROM variants AS variant LEFT JOIN mapper_result AS result
-        ON result.variant_id = variant.id
-     WHERE variant.scoreset_id = :score_set_id
-"""
+class Finding(NamedTuple):
+    """What the mapper found out about a variant. `reason` is None exactly when it was mapped."""
+
+    reason: Reason | None
+    addition: str | None
+    hgvs: str | None
+    vrs_version: str | None
+
+
+@dataclass
+class Findings:
+    """What the mapper found out about each variant, by its id. `nameless_count` of its records
+    name no variant; about `repeated` variants there are several."""
+
+    of_variant: dict[int, Finding] = field(default_factory=dict)
+    repeated: set[int] = field(default_factory=set)
+    nameless_count: int = 0
+
+    @property
+    def vrs_version(self) -> str | None:
+        """The newest."""
+        return max((f.vrs_version for f in self.of_variant.values() if f.vrs_version), default=None)
+
+    def status(self, variant_id: int) -> Status:
+        finding = self.of_variant.get(variant_id)
+        if finding is None:
+            nameless = (
+                f"{self.nameless_count:,} of its records name no variant."
+                if self.nameless_count
+                else None
+            )
+            return Status(variant_id, Reason.NOT_RETURNED_BY_MAPPER, nameless)
+        if finding.reason is Reason.MALFORMED_RECORD:
+            return Status(variant_id, finding.reason, finding.addition)
+        data = {"mapped_assay_level_hgvs": finding.hgvs}
+        return Status(variant_id, finding.reason, finding.addition, data)
 
 
 @audited_task
@@ -113,17 +137,11 @@ def _map(step: Step, score_set_id: int) -> None:
         step.finishing() as finish,
     ):
         _refuse_replaced_variants(finish.connection, score_set_id, id_of)
-        version = _copy_result(finish.connection, result, id_of)
-        finish.connection.execute(text(_RETIRE_OLD_MAPPING), {"score_set_id": score_set_id})
-        finish.connection.execute(
-            text(_INSERT_MAPPING),
-            {"mapped_date": result.mapped_date, "mapper_version": result.mapper_version},
-        )
-        _write_references(finish.connection, score_set_id, result)
+        findings = replace_mapping(finish.connection, score_set_id, result, id_of)
         finish.account(
             AnnotationType.VRS_MAPPING,
-            version,
-            _statuses(finish.connection, score_set_id, result.nameless_count),
+            findings.vrs_version,
+            map(findings.status, id_of.values()),
         )
         counts = finish.data[AnnotationType.VRS_MAPPING]
         if counts["success"]:
@@ -149,43 +167,96 @@ def _refuse_replaced_variants(
         )
 
 
-def _copy_result(
-    connection: Connection, result: MappingResult, id_of: Mapping[str, int]
-) -> str | None:
-    """Bring the mapper's answer to the database, one row a variant. Returns its VRS version.
+def replace_mapping(
+    connection: Connection, score_set_id: int, result: MappingResult, id_of: Mapping[str, int]
+) -> Findings:
+    """Make the mapper's answer the current mapping of a score set's variants, which are given by
+    their URNs. What it says of others is nobody's.
 
-    What it says of variants that it was not asked about is nobody's.
+    Raises as `MappingResult.scores` does, and StepError where it names a target of no such name.
     """
-    connection.execute(text(_CREATE_RESULT))
+    today = connection.execute(text("SELECT CURRENT_DATE")).scalar_one()
+    connection.execute(text(_RETIRE_OLD_MAPPING), {"score_set_id": score_set_id})
+    findings = Findings()
+    dates_and_origin = (today, result.mapped_date, result.mapper_version, True)
     copy_rows(
         connection,
-        "mapper_result",
-        (
-            (id_of[score.variant_urn], *_result_row(score))
-            for score in result.scores()
-            if score.variant_urn in id_of
-        ),
+        MAPPING_COLUMNS,
+        ((*row, *dates_and_origin) for row in _first_records(result, id_of, findings)),
     )
-    connection.execute(text("ANALYZE mapper_result"))
-    for statement in (_DROP_TWINS, _DISCARD_CONTRADICTIONS, _DROP_TWINS):
-        connection.execute(text(statement))
-    version: str | None = connection.execute(
-        text("SELECT max(vrs_version) FROM mapper_result")
-    ).scalar_one()
-    return version
+    if findings.repeated:
+        _discard_contradictions(connection, result, id_of, findings)
+    _write_references(connection, score_set_id, result)
+    return findings
 
 
-def _result_row(score: MappedScore) -> tuple[str | bool | None, ...]:
-    hgvs = expression(score.post_mapped)
+def _first_records(
+    result: MappingResult, id_of: Mapping[str, int], findings: Findings
+) -> Iterator[tuple[int | str | None, ...]]:
+    """Of each variant the first record, as stored. What there is to know is put into `findings`."""
+    for score in result.scores():
+        if score.variant_urn is None:
+            findings.nameless_count += 1
+        elif (variant_id := id_of.get(score.variant_urn)) is None:
+            continue
+        elif variant_id in findings.of_variant:
+            findings.repeated.add(variant_id)
+        else:
+            findings.of_variant[variant_id] = _finding(score)
+            yield variant_id, *_stored(score)
+
+
+def _stored(score: MappedScore) -> tuple[str | None, str | None, str | None, str | None]:
     return (
         json_text(score.pre_mapped) if score.pre_mapped else None,
         json_text(score.post_mapped) if score.post_mapped else None,
         score.vrs_version,
         storable(score.error_message) if score.error_message else None,
-        score.outcome,
-        None if isinstance(hgvs, Reason) else hgvs,
-        score.is_malformed,
     )
+
+
+def _finding(score: MappedScore) -> Finding:
+    hgvs = expression(score.post_mapped)
+    return Finding(
+        _reason(score),
+        score.error_message,
+        None if isinstance(hgvs, Reason) else hgvs,
+        score.vrs_version,
+    )
+
+
+def _reason(score: MappedScore) -> Reason | None:
+    if score.is_malformed:
+        return Reason.MALFORMED_RECORD
+    if score.pre_mapped and score.post_mapped:
+        return None
+    if score.outcome in _BENIGN_OUTCOMES:
+        return Reason.NOTHING_TO_MAP
+    return Reason.MAPPING_FAILED
+
+
+def _discard_contradictions(
+    connection: Connection, result: MappingResult, id_of: Mapping[str, int], findings: Findings
+) -> None:
+    """Records of one variant that are alike count as one; of those that differ nobody knows which
+    is right."""
+    connection.execute(text(_CREATE_REPEATED_RECORDS))
+    copy_rows(
+        connection,
+        "repeated_record",
+        (
+            (variant_id, *_stored(score), score.outcome, score.is_malformed)
+            for score in result.scores()
+            if score.variant_urn is not None
+            and (variant_id := id_of.get(score.variant_urn)) in findings.repeated
+        ),
+    )
+    variant_ids = connection.execute(text(_DIFFERING_RECORDS)).scalars().all()
+    connection.execute(
+        text(_DISCARD_MAPPING), {"differing": _DIFFERING, "variant_ids": variant_ids}
+    )
+    unknown = Finding(Reason.MALFORMED_RECORD, _DIFFERING, None, None)
+    findings.of_variant.update(dict.fromkeys(variant_ids, unknown))
 
 
 def _write_references(connection: Connection, score_set_id: int, result: MappingResult) -> None:
@@ -216,22 +287,3 @@ def _write_references(connection: Connection, score_set_id: int, result: Mapping
                 " set does not have",
                 FailureCategory.DATA_ERROR,
             )
-
-
-def _statuses(connection: Connection, score_set_id: int, nameless_count: int) -> Iterator[Status]:
-    rows = connection.execute(text(_VARIANTS_WITH_RESULT), {"score_set_id": score_set_id}).all()
-    return (_status(row, nameless_count) for row in rows)
-
-
-def _status(row: Any, nameless_count: int) -> Status:
-    if not row.returned:
-        nameless = f"{nameless_count:,} of its records name no variant." if nameless_count else None
-        return Status(row.id, Reason.NOT_RETURNED_BY_MAPPER, nameless)
-    if row.is_malformed:
-        return Status(row.id, Reason.MALFORMED_RECORD, row.error_message)
-    data = {"mapped_assay_level_hgvs": row.hgvs}
-    if row.mapped:
-        return Status(row.id, data=data)
-    if row.outcome in _BENIGN_OUTCOMES:
-        return Status(row.id, Reason.NOTHING_TO_MAP, row.error_message, data)
-    return Status(row.id, Reason.MAPPING_FAILED, row.error_message, data)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from types import NoneType
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -34,12 +35,18 @@ _LONGEST_CALL_SECONDS = 22 * 3600.0
 _MOST_BYTES = 8 * 1024**3
 #: What a mapped score holds beside mavedb_id, as far as it is read; each may be missing.
 _FIELDS = {
-    "pre_mapped": dict,
-    "post_mapped": dict,
-    "vrs_version": str,
-    "error_message": str,
-    "outcome": str,
+    "pre_mapped": (dict, NoneType),
+    "post_mapped": (dict, NoneType),
+    "vrs_version": (str, NoneType),
+    "error_message": (str, NoneType),
+    "outcome": (str, NoneType),
 }
+#: What is needed of an answer beside its scores, under any one of each line's names.
+_NEEDED = (
+    ("reference_sequences",),
+    ("mapped_date_utc", "mapped_date"),
+    ("dcd_mapping_version", "target_mappings"),
+)
 _LAYERS = {"g": "genomic", "p": "protein", "c": "cdna"}
 
 # A proxy or firewall forgets a connection that is silent for hours.
@@ -54,10 +61,11 @@ _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
 class MappedScore:
     """What the mapper says of one variant. `outcome` is given by mappers of 2026 only.
 
-    Where its record is no such thing, `is_malformed` is set and `error_message` shows it.
+    Where its record is no such thing, `is_malformed` is set and `error_message` shows it. A record
+    that names no variant has nothing else, either.
     """
 
-    variant_urn: str
+    variant_urn: str | None
     pre_mapped: dict[str, Any] | None
     post_mapped: dict[str, Any] | None
     vrs_version: str | None
@@ -81,24 +89,20 @@ class TargetReference:
 
 @dataclass(frozen=True)
 class MappingResult:
-    """A complete answer. `scores()` reads from a file that closes with the context manager.
-
-    `score_count` records name a variant, `nameless_count` do not and are left out.
-    """
+    """An answer that has scores. `scores()` reads from a file, which its user keeps open."""
 
     mapped_date: date
     mapper_version: str
     references: tuple[TargetReference, ...]
-    score_count: int
-    nameless_count: int
     _body: IO[bytes] = field(repr=False)
 
     def scores(self) -> Iterator[MappedScore]:
-        """The mapped scores in the mapper's order, one at a time; may be iterated again."""
-        self._body.seek(0)
-        for record in ijson.items(self._body, "mapped_scores.item", use_float=True):
-            if isinstance(record, dict) and isinstance(record.get("mavedb_id"), str):
-                yield _score(record)
+        """The mapped scores in the mapper's order, one at a time; may be iterated again.
+
+        Raises ServiceError where the answer breaks off, and at its end where no score named a
+        variant.
+        """
+        return _scores(self._body)
 
 
 @contextmanager
@@ -120,13 +124,58 @@ def map_score_set(
     url = f"{base_url.rstrip('/')}/api/v1/map/{quote(score_set_urn, safe=':')}"
     with tempfile.TemporaryFile() as body:
         _download(url, body, budget=budget, connect_timeout=connect_timeout)
-        yield _read(body)
+        yield read_answer(body)
 
 
-def _score(record: Mapping[str, Any]) -> MappedScore:
-    urn = record["mavedb_id"]
-    for name, kind in _FIELDS.items():
-        if not isinstance(record.get(name) or None, kind | None):
+def read_answer(body: IO[bytes]) -> MappingResult:
+    """What a mapper answered, from a file. Raises as `map_score_set` does.
+
+    Of an answer whose scores come last, as mappers write it, no score is read yet.
+    """
+    head, has_scores = _head(body)
+    if not has_scores:
+        message = head.get("error_message")
+        raise StepError(
+            _unquoted(str(message)) if message else NO_RESULTS, FailureCategory.VRS_MAPPING_FAILED
+        )
+    try:
+        references, version = tuple(_references(head)), _version(head)
+    except (AttributeError, TypeError) as error:
+        raise _unreadable(f"what it says of its targets has another shape ({error})") from error
+    if not references:
+        for _ in _scores(body):  # those of another mapper name no variant, and have no references
+            pass
+        raise StepError(NO_REFERENCES, FailureCategory.VRS_MAPPING_FAILED)
+    return MappingResult(_mapped_date(head), version, references, body)
+
+
+def _scores(body: IO[bytes]) -> Iterator[MappedScore]:
+    body.seek(0)
+    count = named_count = 0
+    try:
+        for record in ijson.items(body, "mapped_scores.item", use_float=True):
+            score = _score(record)
+            count += 1
+            named_count += score.variant_urn is not None
+            yield score
+    except ijson.JSONError as error:
+        raise _broken(error) from None
+    if not named_count:
+        raise ServiceError(
+            SERVICE,
+            f"none of {count} mapped scores carries a mavedb_id: this "
+            "is the format of an older or another mapper. DCD_MAPPING_URL must point to "
+            "dcd_mapping2 of version 2024.1 or newer.",
+            FailureCategory.DATA_ERROR,
+        )
+
+
+def _score(record: Any) -> MappedScore:
+    urn = record.get("mavedb_id") if isinstance(record, dict) else None
+    if not isinstance(urn, str):
+        return MappedScore(None, None, None, None, None, None)
+    for name, kinds in _FIELDS.items():
+        if not isinstance(record.get(name) or None, kinds):
             shown = f"Its {name} is {excerpt(str(record[name]))}"
             return MappedScore(urn, None, None, None, shown, None, is_malformed=True)
     return MappedScore(
@@ -222,38 +271,15 @@ def _detail(response: httpx.Response) -> str:
     return excerpt(detail if isinstance(detail, str) else str(detail)).rstrip(".")
 
 
-def _read(body: IO[bytes]) -> MappingResult:
-    """Reads the whole answer once for all but its scores, so that a broken one stores nothing."""
-    head, score_count, named_count = _head(body)
-    if not score_count:
-        message = head.get("error_message")
-        raise StepError(
-            _unquoted(str(message)) if message else NO_RESULTS, FailureCategory.VRS_MAPPING_FAILED
-        )
-    if not named_count:
-        raise ServiceError(
-            SERVICE,
-            f"none of {score_count} mapped scores carries a mavedb_id: this "
-            "is the format of an older or another mapper. DCD_MAPPING_URL must point to "
-            "dcd_mapping2 of version 2024.1 or newer.",
-            FailureCategory.DATA_ERROR,
-        )
-    try:
-        references, version = tuple(_references(head)), _version(head)
-    except (AttributeError, TypeError) as error:
-        raise _unreadable(f"what it says of its targets has another shape ({error})") from error
-    if not references:
-        raise StepError(NO_REFERENCES, FailureCategory.VRS_MAPPING_FAILED)
-    nameless_count = score_count - named_count
-    return MappingResult(_mapped_date(head), version, references, named_count, nameless_count, body)
+def _head(body: IO[bytes]) -> tuple[dict[str, Any], bool]:
+    """(top-level values but mapped_scores and metadata, whether there are scores).
 
-
-def _head(body: IO[bytes]) -> tuple[dict[str, Any], int, int]:
-    """(top-level values but mapped_scores and metadata, number of scores, of those with an id)."""
+    It is read to its end only where something that is needed does not come before the scores.
+    """
     body.seek(0)
     start = body.read(64).lstrip()
     if not start:
-        return {}, 0, 0
+        return {}, False
     if start.startswith(b"<"):
         body.seek(0)
         page = excerpt(body.read(4096).decode(errors="replace"))
@@ -264,23 +290,22 @@ def _head(body: IO[bytes]) -> tuple[dict[str, Any], int, int]:
         )
     body.seek(0)
     builder = ijson.ObjectBuilder()
-    score_count = named_count = 0
+    has_scores = False
     try:
         for prefix, event, value in ijson.parse(body, use_float=True):
-            if prefix.startswith(("mapped_scores", "metadata")):
-                if prefix == "mapped_scores.item":
-                    score_count += event not in ("map_key", "end_map", "end_array")
-                elif prefix == "mapped_scores.item.mavedb_id":
-                    named_count += event == "string"
-            else:
+            if not prefix.startswith(("mapped_scores", "metadata")):
                 builder.event(event, value)
+            elif prefix == "mapped_scores.item" and not has_scores:
+                has_scores = True
+                if all(any(map(builder.value.get, names)) for names in _NEEDED):
+                    break
     except ijson.JSONError as error:
-        raise _unreadable(f"it breaks off or is not JSON ({excerpt(str(error))})") from None
+        raise _broken(error) from None
     if builder.value is None:
-        return {}, 0, 0
+        return {}, False
     if not isinstance(builder.value, dict):
         raise _unreadable(f"it is a JSON {type(builder.value).__name__} instead of an object")
-    return builder.value, score_count, named_count
+    return builder.value, has_scores
 
 
 def _references(head: Mapping[str, Any]) -> Iterator[TargetReference]:
@@ -337,6 +362,10 @@ def _unquoted(message: str) -> str:
     if len(message) > 1 and message[0] in "'\"" and message[-1] == message[0]:
         return message[1:-1]
     return message
+
+
+def _broken(error: ijson.JSONError) -> ServiceError:
+    return _unreadable(f"it breaks off or is not JSON ({excerpt(str(error))})")
 
 
 def _unreadable(why: str) -> ServiceError:

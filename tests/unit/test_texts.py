@@ -22,9 +22,12 @@ def test_a_nul_and_half_a_character_are_replaced() -> None:
         ({"a": "the letters \\u0000"}, {"a": "the letters \\u0000"}),
         ({"a": "the letters \\\\u0000"}, {"a": "the letters \\\\u0000"}),
         ({"a\x00": [1.5, None, "é"]}, {"a\ufffd": [1.5, None, "é"]}),
+        ({"a": "b\ud800", "c\udfff": 1}, {"a": "b?", "c?": 1}),
+        ({"a": "\ud800 and \x00"}, {"a": "? and \ufffd"}),
+        ([2**64, -(2**70), 1e300, 0.1], [2**64, -(2**70), 1e300, 0.1]),
     ],
 )
-def test_json_keeps_all_but_the_nuls(value: object, kept: object) -> None:
+def test_json_keeps_all_but_what_postgresql_cannot_hold(value: object, kept: object) -> None:
     assert json.loads(json_text(value)) == kept
 
 
