@@ -7,6 +7,8 @@ kept, only the review status is never empty.
 
 import gzip
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,9 @@ COLUMNS = {
     "review_status": pl.Categorical,
 }
 
+#: A row as it is read: the lower its rank, the better it is among those of its allele.
+_ROWS = COLUMNS | {"rank": pl.Int8}
+
 _ALLELE_ID = "#AlleleID"
 _GENE, _SIGNIFICANCE, _REVIEW = "GeneSymbol", "ClinicalSignificance", "ReviewStatus"
 _ASSEMBLY = "Assembly"
@@ -34,6 +39,8 @@ _LONGEST_HEADER_BYTES = 100_000
 #: A release of 2026 has 4 GB, in lines of one to some kilobytes.
 _MOST_UNPACKED_BYTES = 32 * 1024**3
 _LONGEST_LINE_BYTES = 4 * 1024**2
+#: Larger pieces take more memory, and are read no faster.
+_PIECE_BYTES = 4 * 1024**2
 #: Rows without an allele's id belong to nobody. More of them are a new format, not a mishap.
 _MOST_NOBODYS_ROWS = 0.01
 
@@ -51,40 +58,79 @@ def read_summary(path: Path, release: str) -> Summary:
     """Read the gz file in one pass; of an allele's rows GRCh38's counts, else GRCh37's, else any.
 
     Raises StepError: network_error for a file that was cut off or damaged on its way, data_error
-    for one that lacks a column or its rows.
+    for one that lacks a column or its rows, or whose lines or whole would fill the memory.
     """
+    kept = [pl.DataFrame(schema=_ROWS)]
+    rows = nobodys_rows = 0
     try:
-        _check_unpacked(path, release)
-        variation_id = _check_header(_header(path), release)
-        rows = _rows(path, variation_id)
+        for piece in _read(path, release):
+            rows += piece.height
+            nobodys_rows += piece["allele_id"].null_count()
+            kept.append(_best(piece.filter(pl.col("allele_id").is_not_null())))
     except (EOFError, OSError, zlib.error) as error:
         raise StepError(
             f"The file of ClinVar {release} was cut off or damaged on its way: {error}",
             FailureCategory.NETWORK_ERROR,
         ) from error
-    # The first of an allele's rows is its best one; ties keep the file's order.
-    alleles = (
-        rows.filter(pl.col("allele_id").is_not_null())
-        .sort("allele_id", "rank", maintain_order=True)
-        .unique("allele_id", keep="first", maintain_order=True)
-        .select(*COLUMNS)
-    )
-    nobodys = rows["allele_id"].null_count()
-    if alleles.is_empty() or nobodys > _MOST_NOBODYS_ROWS * rows.height:
+    alleles = _best(pl.concat(kept)).select(*COLUMNS)
+    if alleles.is_empty() or nobodys_rows > _MOST_NOBODYS_ROWS * rows:
         raise StepError(
-            f"ClinVar {release}: {nobodys:,} of {rows.height:,} rows have no {_ALLELE_ID} that is a"
+            f"ClinVar {release}: {nobodys_rows:,} of {rows:,} rows have no {_ALLELE_ID} that is a"
             " number. Either the file is incomplete or its format has changed",
             FailureCategory.DATA_ERROR,
         )
-    return Summary(alleles, rows.height, nobodys)
+    return Summary(alleles, rows, nobodys_rows)
 
 
-def _rows(path: Path, variation_id: str) -> pl.DataFrame:
-    """The file's rows in its order: COLUMNS, and the rank of the row among those of its allele.
+def _best(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each allele's rows the best one, in the order of the alleles; ties keep the file's."""
+    return rows.sort("allele_id", "rank", maintain_order=True).unique(
+        "allele_id", keep="first", maintain_order=True
+    )
 
-    Polars unpacks and reads in pieces, drops the other columns at once and stores each distinct
-    text once: of three million rows, 1.8 GB unpacked, 0.4 GB of memory in all.
-    """
+
+def _read(path: Path, release: str) -> Iterator[pl.DataFrame]:
+    """The file's rows in its order, in pieces of _ROWS; the next is unpacked while one is read."""
+    with gzip.open(path) as file, ThreadPoolExecutor(1) as unpacking:
+        header = _line(file, _LONGEST_HEADER_BYTES, release)
+        variation_id = _check_header(header.decode(errors="replace").rstrip("\r\n"), release)
+        pieces = _pieces(file, header, release)
+        coming = unpacking.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = unpacking.submit(next, pieces, None)
+            yield _rows(piece, variation_id)
+
+
+def _pieces(file: gzip.GzipFile, header: bytes, release: str) -> Iterator[bytes]:
+    """What follows in the file, in pieces of whole lines, each below the header."""
+    while text := file.read(_PIECE_BYTES):
+        piece = b"".join((header, text, _line(file, _LONGEST_LINE_BYTES, release)))
+        if file.tell() > _MOST_UNPACKED_BYTES:
+            raise _too_much(
+                file, f"it goes on, and at most {_MOST_UNPACKED_BYTES:,} are read", release
+            )
+        yield piece
+
+
+def _line(file: gzip.GzipFile, most_bytes: int, release: str) -> bytes:
+    """The file up to the end of the line, or of the file."""
+    line = file.readline(most_bytes)
+    if len(line) == most_bytes:
+        raise _too_much(file, f"a line has {most_bytes:,} bytes or more", release)
+    return line
+
+
+def _too_much(file: gzip.GzipFile, why: str, release: str) -> StepError:
+    """The refusal of what would fill the memory once it is unpacked."""
+    return StepError(
+        f"The file of ClinVar {release} is not unpacked any further: after {file.tell():,} bytes"
+        f" {why}",
+        FailureCategory.DATA_ERROR,
+    )
+
+
+def _rows(piece: bytes, variation_id: str) -> pl.DataFrame:
+    """The piece's rows: of the other columns nothing is kept, of each distinct text one copy."""
     rank = (
         pl.when(pl.col(_REVIEW).is_null())
         .then(3)
@@ -94,53 +140,27 @@ def _rows(path: Path, variation_id: str) -> pl.DataFrame:
         .then(1)
         .otherwise(2)
     )
-    file = pl.scan_csv(
-        path,
+    lines = pl.scan_csv(
+        piece,
         separator="\t",
         quote_char=None,
         encoding="utf8-lossy",
         infer_schema=False,
         schema_overrides={_ALLELE_ID: pl.Int32, variation_id: pl.Int32},
         ignore_errors=True,  # a number that is none becomes null
-        low_memory=True,
     )
-    return file.select(
+    return lines.select(
         pl.col(_ALLELE_ID).alias("allele_id"),
         pl.col(variation_id).alias("variation_id"),
         _text(_GENE).fill_null("").alias("gene_symbol"),
         _text(_SIGNIFICANCE).fill_null("").alias("clinical_significance"),
         _text(_REVIEW).alias("review_status"),
         rank.cast(pl.Int8).alias("rank"),
-    ).collect(engine="streaming")
+    ).collect()
 
 
 def _text(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Categorical)
-
-
-def _check_unpacked(path: Path, release: str) -> None:
-    """Refuse what would fill the memory once it is unpacked."""
-    unpacked = 0
-    with gzip.open(path) as file:
-        while piece := file.read(_LONGEST_LINE_BYTES):
-            unpacked += len(piece)
-            is_endless = len(piece) == _LONGEST_LINE_BYTES and b"\n" not in piece
-            if unpacked > _MOST_UNPACKED_BYTES or is_endless:
-                raise StepError(
-                    f"The file of ClinVar {release} is not unpacked any further: after"
-                    f" {unpacked:,} bytes "
-                    + (
-                        f"a line has {_LONGEST_LINE_BYTES:,} bytes or more"
-                        if is_endless
-                        else f"it goes on, and at most {_MOST_UNPACKED_BYTES:,} are read"
-                    ),
-                    FailureCategory.DATA_ERROR,
-                )
-
-
-def _header(path: Path) -> str:
-    with gzip.open(path) as file:
-        return file.readline(_LONGEST_HEADER_BYTES).decode(errors="replace").rstrip("\r\n")
 
 
 def _check_header(header: str, release: str) -> str:

@@ -20,6 +20,9 @@ from tests.security.hostile import ACCOUNT, CLIENTS, Answering, failure_of, host
 
 Send = Callable[[bytes], object]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CLINVAR_COLUMNS = (
+    b"#AlleleID\tGeneSymbol\tClinicalSignificance\tAssembly\tReviewStatus\tVariationID"
+)
 CLOUD_SECRETS = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
@@ -205,16 +208,18 @@ def test_a_client_works_on_after_an_answer_was_cut_off() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\tA" * 5_000_000, "a line has 4,194,304 bytes or more"),
-        (b"\t1\t2\n" * 2_000_000, "it goes on, and at most 8,388,608 are read"),
+        (b"\n" + b"\tA" * 5_000_000, "a line has 4,194,304 bytes or more"),
+        (b"\n" + b"\t1\t2\n" * 2_000_000, "it goes on, and at most 8,388,608 are read"),
+        (b"\tA" * 5_000_000, "a line has 100,000 bytes or more"),
     ],
+    ids=["line", "file", "header"],
 )
 def test_a_release_that_would_fill_the_memory_is_not_unpacked(
     content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(variant_summary, "_MOST_UNPACKED_BYTES", 8 * 1024**2)  # gigabytes
     file = tmp_path / "variant_summary.txt.gz"
-    file.write_bytes(gzip.compress(b"#AlleleID\tAssembly\n" + content, compresslevel=1))
+    file.write_bytes(gzip.compress(CLINVAR_COLUMNS + content, compresslevel=1))
     with pytest.raises(StepError, match=said) as caught:
         variant_summary.read_summary(file, "2026-01")
     assert caught.value.category is FailureCategory.DATA_ERROR

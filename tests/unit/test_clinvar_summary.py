@@ -87,11 +87,15 @@ def test_of_an_alleles_rows_the_newest_assemblys_counts_wherever_it_stands(
         row(10, "GRCh38's second", "GRCh38"),
         row(30, "GRCh37's", "GRCh37"),
     ]
-    # More rows than Polars reads in one piece, in between and in any order.
-    others = [row(n, "theirs", "GRCh38") for n in range(1_000, 50_000)]
+    # More rows than are read in one piece, of many lengths, in between and in any order.
+    others = [
+        row(n, "theirs", "GRCh38", name="x" * (n % 500), variation_id=n)
+        for n in range(1_000, 50_000)
+    ]
     random.Random(1).shuffle(others)
 
-    summary = read(tmp_path, COLUMNS, *rows[:4], *others, *rows[4:])
+    nobodys = row("n/a", "Benign", "GRCh38")
+    summary = read(tmp_path, COLUMNS, nobodys, *rows[:4], *others, *rows[4:])
 
     assert summary.alleles["allele_id"].is_sorted()
     found = significances(summary)
@@ -100,6 +104,8 @@ def test_of_an_alleles_rows_the_newest_assemblys_counts_wherever_it_stands(
         20: "nobody's",
         30: "GRCh38's",
     }
+    assert (summary.rows, summary.nobodys_rows) == (1 + len(rows) + len(others), 1)
+    assert [n for n in summary.alleles["variation_id"] if n >= 1_000] == list(range(1_000, 50_000))
 
 
 def test_quotes_dashes_stray_bytes_and_long_fields_are_data(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _significance(draw: random.Random, year: int, month: int) -> str:
 
 def release_text(year: int, month: int) -> str:
     """The release's variant_summary, unpacked."""
-    names = [name.replace("_(", " (") for name in _columns(year, month).split()]
+    names = columns(year, month)
     lines = ["\t".join(names)]
     for said in assertions(year, month):
         for assembly in said.assemblies:
@@ -112,8 +112,10 @@ def release_text(year: int, month: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _columns(year: int, month: int) -> str:
-    return next(columns for since, columns in reversed(_FORMATS) if since <= (year, month))
+def columns(year: int, month: int) -> list[str]:
+    """The names in the release's header."""
+    written = next(names for since, names in reversed(_FORMATS) if since <= (year, month))
+    return [name.replace("_(", " (") for name in written.split()]
 
 
 def _line(names: list[str], said: Assertion, assembly: str) -> str:
