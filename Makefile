@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check audit test contract docs screenshots bench chaos demo demo-stop
+.PHONY: install check audit test contract docs screenshots bench plot simulate chaos demo demo-stop
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -35,6 +35,12 @@ screenshots: install ## docs/pages/*.png, where a Chromium is at hand
 
 bench: install ## speed beside a baseline of the same run; SIZE=small or full
 	$(BIN)/python -m deployments.local bench
+
+plot: install ## docs/reference/cost-by-size.svg, measured anew up to a million variants
+	$(BIN)/python -m deployments.local plot
+
+simulate: install ## workers against the services' limits; MEASURE=1 measures the costs anew first
+	$(BIN)/python -m deployments.simulation
 
 # SCORES=file.csv [COUNTS=file.csv] TARGET=file.fasta runs a real export; KEEP=1 leaves all up;
 # STATE=folder holds everything, .demo by default.

@@ -72,6 +72,14 @@ def bench(
     run(size)
 
 
+@app.command
+def plot() -> None:
+    """Draw what work costs by the number of variants: docs/reference/cost-by-size.svg."""
+    from deployments.local.bench.sizes import plot
+
+    plot()
+
+
 def _end(received: int, _frame: FrameType | None) -> None:
     """Leave as after an error, so that all that was started is stopped: which takes seconds."""
     for ending in _ENDINGS:
