@@ -18,9 +18,14 @@ from sqlalchemy import Engine, create_engine
 from deployments.local import postgres, processes, stack
 from deployments.local.bench import (
     annotation,
+    clinvar,
+    many,
+    mapping,
     mirror,
     pages,
     recovery,
+    scan,
+    starts,
     statuses,
     tasks,
     transitions,
@@ -37,11 +42,13 @@ _WIDTH_IN_A_FILE = 120
 
 @dataclass(frozen=True)
 class Size:
-    """How much each figure takes on. `codons` of the target are changed by the variants; so many
-    `annotations` are of `annotated` variants each; the pages are of a score set of `read` ones."""
+    """How much each figure takes on. So many variants are `created` from one file and `mapped`
+    by one answer; so many `annotations` are of `annotated` variants each; the pages are of a score
+    set of `read` ones; recovery scans `open_jobs` while `ended_pipelines` lie behind them."""
 
     variants: int
-    codons: int
+    created: int
+    mapped: int
     pipelines: int
     blocks: int
     tasks_a_block: int
@@ -51,12 +58,20 @@ class Size:
     annotations: int
     kills: int
     read: int
+    open_jobs: int
+    ended_pipelines: int
+    starts: int
+    score_sets_at_once: int
+    variants_at_once: int
+    clinvar_rows: int
+    clinvar_loads: int
 
 
 SIZES = {
     "small": Size(
         variants=20_000,
-        codons=400,
+        created=20_000,
+        mapped=20_000,
         pipelines=100,
         blocks=5,
         tasks_a_block=20,
@@ -66,10 +81,18 @@ SIZES = {
         annotations=1,
         kills=3,
         read=20_000,
+        open_jobs=10_000,
+        ended_pipelines=500,
+        starts=3,
+        score_sets_at_once=6,
+        variants_at_once=200,
+        clinvar_rows=30_000,
+        clinvar_loads=3,
     ),
     "full": Size(
         variants=100_000,
-        codons=2_000,
+        created=500_000,
+        mapped=500_000,
         pipelines=400,
         blocks=15,
         tasks_a_block=20,
@@ -79,6 +102,13 @@ SIZES = {
         annotations=3,
         kills=7,
         read=500_000,
+        open_jobs=10_000,
+        ended_pipelines=16_000,
+        starts=15,
+        score_sets_at_once=50,
+        variants_at_once=2_000,
+        clinvar_rows=3_000_000,
+        clinvar_loads=5,
     ),
 }
 
@@ -109,24 +139,32 @@ def _load() -> str:
 
 
 def _measured(size: Size, console: Console) -> Iterator[list[Figure]]:
-    """The figures, one at a time: first those of a database that is all there is."""
+    """The figures, one at a time: first that of no database, and those of one that is all there
+    is."""
+    with console.status("a release of ClinVar"):
+        yield clinvar.loading(size.clinvar_rows, size.clinvar_loads)
     with _database() as engine:
         with console.status("variants and their statuses"):
-            yield [
-                variants.creation(engine, size.variants, size.codons),
-                statuses.accounting(engine, size.variants),
-            ]
+            yield variants.creation(engine, size.created)
+            yield mapping.mapping(engine, size.mapped)
+            yield statuses.accounting(engine, size.variants)
         with console.status("transitions"):
             yield transitions.recording(engine, size.pipelines)
+    with _database() as engine, console.status("a scan of recovery"):
+        yield [scan.scanning(engine, size.open_jobs, size.ended_pipelines)]
+    with _database() as engine, console.status("answers and pages"):
+        yield pages.reading(engine, size.read)
     with _stack() as running, _engine(running.database_url) as engine:
         with console.status("an audited task"):
             yield tasks.audited_task(running, size.blocks, size.tasks_a_block)
+        with console.status("starts"):
+            yield starts.starting(running, engine, size.starts)
         with console.status("the mirror's lag"):
             yield mirror.streaming(running, engine, size.streams, size.seconds_a_stream)
         with console.status("annotation"):
             yield annotation.annotating(running, engine, size.annotated, size.annotations)
-        with console.status("pages"):
-            yield [pages.reading(running, engine, size.read)]
+        with console.status("many score sets at once"):
+            yield many.at_once(running, engine, size.score_sets_at_once, size.variants_at_once)
         with console.status("recovery"):
             yield [recovery.after_kills(running, engine, size.kills)]
 

@@ -4,23 +4,19 @@ each service, and memory of each step."""
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Engine, TextClause, text
 
-from deployments.local import processes
 from deployments.local.bench.figures import (
     Figure,
-    MeasurementError,
     Pair,
     figure_of,
     ratio_at_most,
 )
-from deployments.local.score_set import generate, synthetic_target
+from deployments.local.bench.pipelines import run_pipelines, upload_score_set
 from deployments.local.stack import Stack
-from deployments.local.submission import PIPELINE, insert_score_set, upload
+from deployments.local.submission import PIPELINE
 from mavedb_audit.bulk import copy_rows
-from mavedb_audit.clinvar import ANNOTATED_RELEASES
 from mavedb_audit.pipelines import (
     ANNOTATION,
     CREATE,
@@ -30,17 +26,12 @@ from mavedb_audit.pipelines import (
     REFRESH_PUBLISHED,
     SUBMIT_LDH,
 )
-from mavedb_audit.trigger import request_pipeline
 
 _MOST = 10
 #: What a pipeline takes however few variants it has would rule the ratio of a smaller score set.
 _FEWEST_FOR_TARGET = 12_000
 _ANNOTATE = "annotate_score_set"
 _FIRST_VARIANTS = 40
-_VARIANTS_A_CODON = 40
-_POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 900.0
-_TERMINAL = frozenset({"succeeded", "failed", "cancelled", "partial"})
 
 #: The steps after mapping as the pipelines of their own that they are, too: of ClinVar's one.
 _ALONE = (
@@ -96,12 +87,12 @@ def annotating(stack: Stack, engine: Engine, variants: int, score_sets: int) -> 
 
     The database must track the times of commits.
     """
-    _run(stack, engine, [PIPELINE], _upload(stack, engine, 0, _FIRST_VARIANTS))
+    run_pipelines(stack, engine, [PIPELINE], upload_score_set(stack, engine, 0, _FIRST_VARIANTS))
     pairs = []
     for seed in range(1, score_sets + 1):
-        score_set = _upload(stack, engine, seed, variants)
+        score_set = upload_score_set(stack, engine, seed, variants)
         runs = {
-            name: _run(stack, engine, [name], score_set)[name]
+            name: run_pipelines(stack, engine, [name], score_set)[name]
             for name in (CREATE.function, MAP.function, _ANNOTATE)
         }
         seconds = _value(engine, _SECONDS, runs[_ANNOTATE])
@@ -137,7 +128,7 @@ def _memory(
             ),
             score_set,
         )
-    alone = _run(stack, engine, [REFRESH_PUBLISHED.function, *_ALONE], score_set)
+    alone = run_pipelines(stack, engine, [REFRESH_PUBLISHED.function, *_ALONE], score_set)
     least = _value(engine, _PEAK_MEGABYTES, alone.pop(REFRESH_PUBLISHED.function))
     for name, pipeline_id in {**runs, **alone}.items():
         pair = Pair(_value(engine, _PEAK_MEGABYTES, pipeline_id), least)
@@ -147,66 +138,6 @@ def _memory(
 def _value(engine: Engine, query: TextClause, pipeline_id: int) -> float:
     with engine.connect() as connection:
         return float(connection.execute(query, {"pipeline_id": pipeline_id}).scalar_one())
-
-
-def _upload(stack: Stack, engine: Engine, seed: int, variants: int) -> Mapping[str, Any]:
-    """A score set with its file. Returns all parameters that any of its pipelines takes."""
-    target = synthetic_target(seed, 1 + variants // _VARIANTS_A_CODON)
-    scores, _ = generate(seed, variants, target)
-    urn = f"tmp:{uuid4()}"
-    with engine.begin() as connection:
-        score_set_id, user_id = insert_score_set(
-            connection,
-            urn=urn,
-            title=urn,
-            target_name="bench",
-            sequence=target,
-            sequence_type="dna",
-            user="bench",
-        )
-    store = stack.env["UPLOAD_STORE_URL"]
-    scores_key, counts_key = upload(store, score_set_id, user_id, scores.encode(), None)
-    year, month = ANNOTATED_RELEASES[-1]
-    return {
-        "score_set_id": score_set_id,
-        "updater_id": user_id,
-        "scores_file_key": scores_key,
-        "counts_file_key": counts_key,
-        "score_columns_metadata": {},
-        "count_columns_metadata": {},
-        "year": year,
-        "month": month,
-    }
-
-
-def _run(
-    stack: Stack, engine: Engine, names: Sequence[str], score_set: Mapping[str, Any]
-) -> dict[str, int]:
-    """Ask for the pipelines, all at once, and wait until each has succeeded. Returns their ids."""
-    with engine.begin() as connection:
-        ids = {
-            name: request_pipeline(connection, name, score_set, None, None).pipeline_id
-            for name in names
-        }
-    for name, pipeline_id in ids.items():
-        status = _wait_for_end(stack, engine, name, pipeline_id)
-        if status != "succeeded":
-            raise MeasurementError(f"{name} ended {status}, as the pipeline {pipeline_id}")
-    return ids
-
-
-def _wait_for_end(stack: Stack, engine: Engine, name: str, pipeline_id: int) -> str:
-    query = text("SELECT status FROM pipelines WHERE id = :id")
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        with engine.connect() as connection:
-            status: str = connection.execute(query, {"id": pipeline_id}).scalar_one()
-        if status in _TERMINAL:
-            return status
-        processes.check_all_alive(stack.state)
-        if time.monotonic() > deadline:
-            raise MeasurementError(f"{name} did not end within {_PATIENCE_SECONDS:g} seconds")
-        time.sleep(_POLL_SECONDS)
 
 
 def _copy_again(engine: Engine, pipeline_id: int, score_set: Mapping[str, Any]) -> float:

@@ -39,9 +39,9 @@ def plain() -> None:
     """Nothing."""
 
 
-@task(on_running=[record_task_state], on_completion=[record_task_state])
+@task(on_completion=[record_task_state])
 def hooked() -> None:
-    """Nothing; its states are recorded, and move its job."""
+    """Nothing; its end is recorded, and moves its job."""
 
 
 @audited_task

@@ -4,15 +4,14 @@ import os
 import signal
 import time
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import httpx
 from sqlalchemy import Engine, Row, text
 
 from deployments.local.bench.figures import Figure, MeasurementError, Pair, each_below, figure_of
-from deployments.local.score_set import BRCA1_RING, generate
+from deployments.local.bench.pipelines import request, upload_score_set
 from deployments.local.stack import Stack
-from deployments.local.submission import insert_score_set, submit, upload
+from deployments.local.submission import PIPELINE
 
 _MOST_SECONDS = 10.0
 _VARIANTS = 20
@@ -32,7 +31,8 @@ def after_kills(stack: Stack, engine: Engine, kills: int) -> Figure:
     with httpx.Client(base_url=stack.mapper_url, trust_env=False) as mapper:
         held = {"kind": "slow", "seconds": _HELD_SECONDS, "times": kills}
         mapper.post("/simulator/faults", json=held).raise_for_status()
-    pipeline_ids = [_submit(stack, engine) for _ in range(kills)]
+    score_sets = [upload_score_set(stack, engine, _SEED, _VARIANTS) for _ in range(kills)]
+    pipeline_ids = [request(engine, PIPELINE, score_set) for score_set in score_sets]
     attempts = [_mapping_attempt(engine, pipeline_id) for pipeline_id in pipeline_ids]
     return figure_of(
         "recovery from kill -9 of a flow",
@@ -40,24 +40,6 @@ def after_kills(stack: Stack, engine: Engine, kills: int) -> Figure:
         [_kill(engine, attempt) for attempt in attempts],
         each_below(_MOST_SECONDS, "s"),
     )
-
-
-def _submit(stack: Stack, engine: Engine) -> int:
-    scores, _ = generate(_SEED, _VARIANTS, BRCA1_RING)
-    urn = f"tmp:{uuid4()}"
-    with engine.begin() as connection:
-        score_set_id, user_id = insert_score_set(
-            connection,
-            urn=urn,
-            title=urn,
-            target_name="BRCA1",
-            sequence=BRCA1_RING,
-            sequence_type="dna",
-            user="bench",
-        )
-        store = stack.env["UPLOAD_STORE_URL"]
-        keys = upload(store, score_set_id, user_id, scores.encode(), None)
-        return submit(connection, score_set_id, user_id, *keys).pipeline_id
 
 
 def _mapping_attempt(engine: Engine, pipeline_id: int) -> Row[tuple[int, int, int]]:
