@@ -33,7 +33,7 @@ docs: install ## the reference pages that are made from code
 screenshots: install ## docs/pages/*.png, where a Chromium is at hand
 	$(BIN)/python docs/screenshots.py
 
-bench: install ## speed beside a baseline of the same run; SIZE=small or full
+bench: install ## speed beside a baseline of the same run; SIZE=small or full, ONLY=pages,starts
 	$(BIN)/python -m deployments.local bench
 
 plot: install ## docs/reference/cost-by-size.svg, measured anew up to a million variants

@@ -16,7 +16,7 @@ app = App(name="deployments.local", help=__doc__)
 
 State = Annotated[Path, Parameter(env_var="STATE", help="The folder that holds everything.")]
 _DEFAULT_STATE = Path(".demo")
-_VARIABLES = ("STATE", "SCORES", "COUNTS", "TARGET", "KEEP", "SIZE")
+_VARIABLES = ("STATE", "SCORES", "COUNTS", "TARGET", "KEEP", "SIZE", "ONLY")
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -65,11 +65,12 @@ def stop(*, state: State = _DEFAULT_STATE) -> int:
 def bench(
     *,
     size: Annotated[str, Parameter(env_var="SIZE", help="small or full.")] = "small",
+    only: Annotated[str, Parameter(env_var="ONLY", help="Kinds of figures, with commas.")] = "",
 ) -> None:
     """Measure how fast the work is, each figure beside a baseline of the same run."""
     from deployments.local.bench import run
 
-    run(size)
+    run(size, only)
 
 
 @app.command

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 from rich.table import Table
 
+from deployments.local.bench.many import FLOWS_A_WORKER
 from deployments.local.stack import PROJECT
 from deployments.simulation.costs import Measured, cost_of
 from deployments.simulation.model import Deployment, Outcome, Pace, simulate
@@ -16,8 +17,6 @@ from mavedb_audit.services import Service
 from mavedb_audit.settings import settings
 
 WORKERS = (1, 2, 4, 8, 16, 32)
-#: As many flows a worker has at once in `make bench`.
-_PLACES_IN_BENCH = 2
 #: docs/how-to/deploy.md; the rest of the production deployment is read from its files.
 _DATABASE_CORES = 4
 #: More steps at once than there ever are.
@@ -73,7 +72,7 @@ def simulated_run(measured: Measured, figure: str) -> float:
     variants = int((run["variants"] or run["variants_each"]).replace(",", ""))
     score_sets, workers = int(run["score_sets"] or 1), int(run["workers"] or 1)
     paces = {service: _pace(service) for service in LIMITS}
-    one_machine = Deployment(workers, paces, places=_PLACES_IN_BENCH, shared_cores=measured.cores)
+    one_machine = Deployment(workers, paces, places=FLOWS_A_WORKER, shared_cores=measured.cores)
     cost = cost_of(measured, variants, _requests_a_second(paces))
     return simulate(one_machine, cost, score_sets).seconds
 

@@ -6,7 +6,7 @@ is told in docs/reference/performance.md.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,17 +113,54 @@ SIZES = {
 }
 
 
-def run(size: str) -> None:
-    """Run every figure at `size`, print the table and write bench.json."""
+#: Each kind of figures by its name, in the order in which they are measured: first that of files
+#: alone, then those of a database of their own, then those of one whole deployment.
+_OF_FILES: Mapping[str, Callable[[Size], list[Figure]]] = {
+    "clinvar": lambda size: clinvar.loading(size.clinvar_rows, size.clinvar_loads),
+}
+_OF_DATABASE: Mapping[str, Callable[[Engine, Size], list[Figure]]] = {
+    "creation": lambda engine, size: variants.creation(engine, size.created),
+    "mapping": lambda engine, size: mapping.mapping(engine, size.mapped),
+    "statuses": lambda engine, size: statuses.accounting(engine, size.variants),
+    "transitions": lambda engine, size: transitions.recording(engine, size.pipelines),
+    "scan": lambda engine, size: [scan.scanning(engine, size.open_jobs, size.ended_pipelines)],
+    "pages": lambda engine, size: pages.reading(engine, size.read),
+}
+_OF_STACK: Mapping[str, Callable[[Stack, Engine, Size], list[Figure]]] = {
+    "task": lambda stack, _, size: tasks.audited_task(stack, size.blocks, size.tasks_a_block),
+    "starts": lambda stack, engine, size: starts.starting(stack, engine, size.starts),
+    "mirror": lambda stack, engine, size: mirror.streaming(
+        stack, engine, size.streams, size.seconds_a_stream
+    ),
+    "annotation": lambda stack, engine, size: annotation.annotating(
+        stack, engine, size.annotated, size.annotations
+    ),
+    "many": lambda stack, engine, size: many.at_once(
+        stack, engine, size.score_sets_at_once, size.variants_at_once
+    ),
+    "recovery": lambda stack, engine, size: [recovery.after_kills(stack, engine, size.kills)],
+}
+FIGURES = (*_OF_FILES, *_OF_DATABASE, *_OF_STACK)
+
+
+def run(size: str, only: str = "") -> None:
+    """Run every figure at `size`, or those of the kinds named in `only`, with commas between them.
+
+    Prints the table and writes bench.json.
+    """
     if size not in SIZES:
         raise ConfigurationError(f"SIZE is {size!r}: it must be one of {', '.join(SIZES)}")
+    wanted = [name.strip() for name in only.split(",")] if only else FIGURES
+    for name in wanted:
+        if name not in FIGURES:
+            raise ConfigurationError(f"ONLY names {name!r}: there are {', '.join(FIGURES)}")
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH_IN_A_FILE)
     figures: list[Figure] = []
     load_before = _load()
     try:
-        for measured in _measured(SIZES[size], console):
+        for measured in _measured(SIZES[size], wanted, console):
             figures += measured
     finally:
         write_json(figures, Path("bench.json"))
@@ -138,39 +175,25 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-def _measured(size: Size, console: Console) -> Iterator[list[Figure]]:
-    """The figures, one at a time: first that of no database, and those of one that is all there
-    is."""
-    with console.status("a release of ClinVar"):
-        yield clinvar.loading(size.clinvar_rows, size.clinvar_loads)
-    with _database() as engine:
-        with console.status("variants and their statuses"):
-            yield variants.creation(engine, size.created)
-            yield mapping.mapping(engine, size.mapped)
-            yield statuses.accounting(engine, size.variants)
-        with console.status("transitions"):
-            yield transitions.recording(engine, size.pipelines)
-    with _database() as engine, console.status("a scan of recovery"):
-        yield [scan.scanning(engine, size.open_jobs, size.ended_pipelines)]
-    with _database() as engine, console.status("answers and pages"):
-        yield pages.reading(engine, size.read)
-    with _stack() as running, _engine(running.database_url) as engine:
-        with console.status("an audited task"):
-            yield tasks.audited_task(running, size.blocks, size.tasks_a_block)
-        with console.status("starts"):
-            yield starts.starting(running, engine, size.starts)
-        with console.status("the mirror's lag"):
-            yield mirror.streaming(running, engine, size.streams, size.seconds_a_stream)
-        with console.status("annotation"):
-            yield annotation.annotating(running, engine, size.annotated, size.annotations)
-        with console.status("many score sets at once"):
-            yield many.at_once(running, engine, size.score_sets_at_once, size.variants_at_once)
-        with console.status("recovery"):
-            yield [recovery.after_kills(running, engine, size.kills)]
+def _measured(size: Size, wanted: Collection[str], console: Console) -> Iterator[list[Figure]]:
+    for name, of_files in _OF_FILES.items():
+        if name in wanted:
+            with console.status(name):
+                yield of_files(size)
+    for name, of_database in _OF_DATABASE.items():
+        if name in wanted:
+            with console.status(name), database() as engine:
+                yield of_database(engine, size)
+    if any(name in wanted for name in _OF_STACK):
+        with _stack() as running, _engine(running.database_url) as engine:
+            for name, of_stack in _OF_STACK.items():
+                if name in wanted:
+                    with console.status(name):
+                        yield of_stack(running, engine, size)
 
 
 @contextmanager
-def _database() -> Iterator[Engine]:
+def database() -> Iterator[Engine]:
     """A durable cluster of its own with all tables."""
     with _folder() as state, _cluster(state) as cluster:
         postgres.create_databases(cluster, ["mavedb"])

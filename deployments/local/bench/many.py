@@ -22,7 +22,7 @@ from deployments.local.submission import PIPELINE
 _MOST = 1.3
 #: The first of them finds no release of ClinVar, and is not counted.
 _ALONE = 4
-_AT_ONCE_A_WORKER = 2
+FLOWS_A_WORKER = 2
 _FIRST_SEED = 1000
 _PATIENCE_SECONDS = 3600.0
 
@@ -46,10 +46,10 @@ def at_once(stack: Stack, engine: Engine, score_sets: int, variants: int) -> lis
         _run_all(stack, engine, [uploads.pop()])[0] for _ in range(_ALONE - 1)
     )
     in_a_row = score_sets * alone / (os.cpu_count() or 1)
-    _set_limit(stack, _AT_ONCE_A_WORKER)
+    _set_limit(stack, FLOWS_A_WORKER)
     one, _ = _run_all(stack, engine, uploads[:score_sets])
     start_worker(stack, "bench-worker", "bench")
-    _set_limit(stack, 2 * _AT_ONCE_A_WORKER)
+    _set_limit(stack, 2 * FLOWS_A_WORKER)
     two, slowest = _run_all(stack, engine, uploads[score_sets:])
     _set_limit(stack, None)
     named = f"{score_sets} score sets of {variants:,} variants at once"

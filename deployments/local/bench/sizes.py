@@ -37,7 +37,7 @@ def plot(sizes: Sequence[int] = SIZES, file: Path = PLOT) -> None:
     A slope of 1 is a cost that grows as the number of variants does.
     """
     console = Console()
-    with bench._database() as engine:
+    with bench.database() as engine:
         measured: dict[str, list[float]] = {work: [] for work in _WORK}
         for size in sizes:
             with console.status(f"{size:,} variants"):
