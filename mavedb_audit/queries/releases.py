@@ -150,15 +150,17 @@ _COUNTS = """
       FROM ({compared}) AS compared GROUP BY 1, 2, 3 ORDER BY variants DESC, before, after
 """
 
-#: In the order of ids, from the first block of ids that the score set has variants in to its last:
+#: In the order of ids, from the first block of ids that the score set's counts are of to the last:
 #: the planner would else look for them among the variants of all.
 _PAGE = f"""
-    SELECT * FROM ({{compared}} AND variant.id > :after_id AND variant.id BETWEEN (
-        SELECT min(id_block) FROM account_counts WHERE score_set_id = :score_set_id
-           AND annotation_type = :annotation_type) * {BLOCK_SIZE}
-       AND (
-        SELECT max(id_block) + 1 FROM account_counts WHERE score_set_id = :score_set_id
-           AND annotation_type = :annotation_type) * {BLOCK_SIZE}) AS compared
+    SELECT * FROM ({{compared}} AND variant.id > :after_id
+       AND variant.id >= (
+        SELECT coalesce(min(id_block), 0) * {BLOCK_SIZE} FROM account_counts
+         WHERE score_set_id = :score_set_id AND annotation_type = :annotation_type)
+       AND variant.id <= (
+        SELECT coalesce((max(CAST(id_block AS bigint)) + 1) * {BLOCK_SIZE}, {2**31 - 1})
+          FROM account_counts
+         WHERE score_set_id = :score_set_id AND annotation_type = :annotation_type)) AS compared
      WHERE change = ANY (:changes) ORDER BY id LIMIT :limit
 """
 
