@@ -184,8 +184,8 @@ def test_every_pipeline_runs_under_the_role(mavedb: MaveDB) -> None:
                 name: mavedb.prefect("GET", f"flow_runs/{run}")["state_type"]
                 for name, run in ids.items()
             }
-            for name in found:
-                if found[name] == "CANCELLED":
+            for name, state in found.items():
+                if state == "CANCELLED":
                     # Upkeep runs once at a time, and its schedule has come up meanwhile.
                     ids[name] = mavedb.create_flow_run(name, runs[name], env=env)
             return found if set(found.values()) <= FINAL - {"CANCELLED"} else None
