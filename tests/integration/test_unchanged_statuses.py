@@ -302,7 +302,8 @@ def test_no_row_is_read_for_every_variant_whatever_the_planner_knows(
                         version=version,
                     )
                     read.append(rows_read(connection))
-    assert max(read) < 20 * len(MANY)
+    # Each look-up may pass a variant's few earlier statuses, whichever index the planner took.
+    assert max(read) < 100 * len(MANY)
 
 
 def rows_read(connection: Connection) -> int:
