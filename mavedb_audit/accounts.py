@@ -315,19 +315,19 @@ def withdraw_rest_of_scope(connection: Connection, job_id: int) -> None:
 
     The caller holds the lock of its score set's account.
     """
-    reason = release_of(connection).reason("status")
+    written = f"""
+        SELECT status.id, status.variant_id, status.annotation_type, planned.score_set_id
+          FROM variant_annotation_status AS status
+          JOIN planned_jobs AS planned ON planned.job_id = status.job_run_id
+         WHERE status.job_run_id = :job_id AND status.current
+           AND {release_of(connection).reason("status")} = ANY (:not_reached)
+    """
+    parameters = {"job_id": job_id, "not_reached": sorted(NOT_REACHED)}
+    # Most jobs have none, and a table made for each would be most of what a state costs.
+    if connection.execute(text(f"{written} LIMIT 1"), parameters).first() is None:
+        return
     connection.execute(
-        text(
-            f"""
-            CREATE TEMPORARY TABLE withdrawn ON COMMIT DROP AS
-            SELECT status.id, status.variant_id, status.annotation_type, planned.score_set_id
-              FROM variant_annotation_status AS status
-              JOIN planned_jobs AS planned ON planned.job_id = status.job_run_id
-             WHERE status.job_run_id = :job_id AND status.current
-               AND {reason} = ANY (:not_reached)
-            """
-        ),
-        {"job_id": job_id, "not_reached": sorted(NOT_REACHED)},
+        text(f"CREATE TEMPORARY TABLE withdrawn ON COMMIT DROP AS {written}"), parameters
     )
     connection.execute(
         text(

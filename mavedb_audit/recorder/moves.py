@@ -21,7 +21,7 @@ from mavedb_audit.recorder.closing import (
 )
 from mavedb_audit.recorder.pausing import follow_flow_run
 from mavedb_audit.release import release_of
-from mavedb_audit.states import JobStatus, job_status
+from mavedb_audit.states import TERMINAL_JOB_STATUSES, JobStatus, job_status
 
 #: States of a flow run that leave nothing to wait for. A crash is not among them: recovery decides
 #: whether the flow is tried again, and closes its jobs if not.
@@ -152,7 +152,8 @@ def _move_job(connection: Connection, move: Move, job_id: int) -> None:
             ),
             {"id": job_id, "status": status},
         )
-    derive_pipeline_status(connection, move.pipeline_id, overrule=move.is_tasks_own_end)
+    if status in TERMINAL_JOB_STATUSES:
+        derive_pipeline_status(connection, move.pipeline_id, overrule=move.is_tasks_own_end)
 
 
 def _is_newest_flow_run(connection: Connection, move: Move) -> bool:
