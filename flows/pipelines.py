@@ -1,4 +1,5 @@
-"""The flows of the pipelines: each runs the plan of its own name, and takes that plan's parameters.
+"""The flows of the pipelines, one by the name of each plan, which it runs with that plan's
+parameters.
 
 A request gives only `pipeline_urn`. Started by hand, in Prefect's UI or with `prefect deployment
 run`, a flow plans its own pipeline from the other parameters.
@@ -65,25 +66,12 @@ def _signature(plan: Pipeline) -> Signature:
     )
 
 
-validate_map_annotate_score_set = _flow_of("validate_map_annotate_score_set")
-map_annotate_score_set = _flow_of("map_annotate_score_set")
-annotate_score_set = _flow_of("annotate_score_set")
-publish_score_set = _flow_of("publish_score_set")
+def __getattr__(name: str) -> PipelineFlow:
+    """The flow of the pipeline `name`.
 
-create_variants_for_score_set = _flow_of("create_variants_for_score_set")
-map_variants_for_score_set = _flow_of("map_variants_for_score_set")
-submit_score_set_mappings_to_car = _flow_of("submit_score_set_mappings_to_car")
-link_gnomad_variants = _flow_of("link_gnomad_variants")
-warm_clingen_cache = _flow_of("warm_clingen_cache")
-populate_mapped_hgvs_for_score_set = _flow_of("populate_mapped_hgvs_for_score_set")
-populate_variant_translations_for_score_set = _flow_of(
-    "populate_variant_translations_for_score_set"
-)
-submit_uniprot_mapping_jobs_for_score_set = _flow_of("submit_uniprot_mapping_jobs_for_score_set")
-poll_uniprot_mapping_jobs_for_score_set = _flow_of("poll_uniprot_mapping_jobs_for_score_set")
-submit_score_set_mappings_to_ldh = _flow_of("submit_score_set_mappings_to_ldh")
-populate_vep_for_score_set = _flow_of("populate_vep_for_score_set")
-refresh_clinvar_controls = _flow_of("refresh_clinvar_controls")
-load_clinvar_release = _flow_of("load_clinvar_release")
-refresh_published_variants_view = _flow_of("refresh_published_variants_view")
-refresh_materialized_views = _flow_of("refresh_materialized_views")
+    Made when it is asked for: a flow takes 15 ms to make, and the process of a flow run needs one.
+    """
+    if name not in PIPELINES:
+        raise AttributeError(f"There is no pipeline {name!r}: there are {', '.join(PIPELINES)}")
+    flow = globals()[name] = _flow_of(name)
+    return flow

@@ -61,8 +61,8 @@ async def run_plan(name: str, pipeline_urn: str | None, params: Mapping[str, Any
     flow_run_id = context.flow_run.id
     assert context.flow_run.state is not None
     began_at = context.flow_run.state.timestamp
-    # Steps are sync tasks: of an async flow, each would make itself a client of Prefect's API, which
-    # takes longer than all else between two steps.
+    # A sync task of an async flow would make itself a client of Prefect's API, which takes longer
+    # than all else between two steps.
     with flow_lock(flow_run_id), _ending_soon_if_told_to(), SyncClientContext.get_or_create():
         return await _run(name, pipeline_urn, params, context.flow_run, began_at)
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+
+from mavedb_audit.database import AnyConnection
 
 _KEY = "mavedb_release"
 
@@ -75,9 +76,9 @@ _FOUND = """
 """
 
 
-def release_of(connection: Connection | Session) -> Release:
+def release_of(connection: AnyConnection) -> Release:
     """What this database has; looked up once for each session with it."""
-    core = connection.connection() if isinstance(connection, Session) else connection
+    core = connection if isinstance(connection, Connection) else connection.connection()
     release: Release | None = core.info.get(_KEY)
     if release is None:
         row = core.execute(text(_FOUND)).one()

@@ -5,9 +5,9 @@ The only writer of pipeline_variants.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+from sqlalchemy import text
 
+from mavedb_audit.database import AnyConnection
 from mavedb_audit.pipelines import KEPT_PER_VERSION, AnnotationType
 
 #: SQL: whether `variant`, a row of variants, is in the scope of the job :job_id on :score_set_id.
@@ -24,7 +24,7 @@ IN_SCOPE = """(
 
 
 def limit_to_failed(
-    connection: Connection | Session,
+    connection: AnyConnection,
     *,
     pipeline_id: int,
     score_set_id: int,

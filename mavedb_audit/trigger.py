@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+from sqlalchemy import text
 
 from mavedb_audit import uploads
+from mavedb_audit.database import AnyConnection
 from mavedb_audit.recorder.plans import PlannedPipeline, plan_pipeline
 from mavedb_audit.upload_store import Digest
 
@@ -15,7 +15,7 @@ REQUESTS_CHANNEL = "mavedb_pipeline_requests"
 
 
 def request_pipeline(
-    session: Connection | Session,
+    session: AnyConnection,
     name: str,
     params: Mapping[str, Any],
     user_id: int | None,

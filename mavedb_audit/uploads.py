@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
 
 from mavedb_audit import upload_store
+from mavedb_audit.database import AnyConnection
 from mavedb_audit.errors import RequestError, StepError
 from mavedb_audit.failures import FailureCategory
 from mavedb_audit.settings import settings
@@ -74,7 +74,7 @@ def fetch(key: str, into: IO[bytes], *, most_bytes: int | None = None) -> Digest
 
 
 def record_given(
-    connection: Connection | Session,
+    connection: AnyConnection,
     pipeline_id: int,
     params: Mapping[str, Any],
     digests: Mapping[str, Digest],
@@ -227,7 +227,7 @@ _IS_KNOWN = """
 
 
 def _insert(
-    connection: Connection | Session,
+    connection: AnyConnection,
     pipeline_id: int,
     score_set_id: int,
     kind: UploadKind,

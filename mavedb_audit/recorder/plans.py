@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
 
+from mavedb_audit.database import AnyConnection
 from mavedb_audit.errors import NotFoundError, RequestError
 from mavedb_audit.pipelines import PIPELINES, START_PIPELINE, JobType, Pipeline, Step
 from mavedb_audit.recorder.closing import derive_pipeline_status, lock_pipeline
@@ -39,7 +39,7 @@ class OpenedJob:
 
 
 def plan_pipeline(
-    connection: Connection | Session,
+    connection: AnyConnection,
     name: str,
     params: Mapping[str, Any],
     *,
@@ -158,7 +158,7 @@ def plan_pipeline(
 
 
 def _limit_to_failed(
-    connection: Connection | Session,
+    connection: AnyConnection,
     plan: Pipeline,
     pipeline_id: int,
     jobs: Sequence[tuple[Step, Mapping[str, Any]]],
@@ -196,7 +196,7 @@ def job_params(plan: Pipeline, step: Step, params: Mapping[str, Any]) -> dict[st
     return {key: params[key] if fixed is None else fixed for key, fixed in step.params.items()}
 
 
-def _require_score_set(connection: Connection | Session, score_set_id: Any) -> None:
+def _require_score_set(connection: AnyConnection, score_set_id: Any) -> None:
     if score_set_id is None:
         raise RequestError("score_set_id is missing: it names the score set to work on")
     if isinstance(score_set_id, int) and not isinstance(score_set_id, bool):
@@ -208,7 +208,7 @@ def _require_score_set(connection: Connection | Session, score_set_id: Any) -> N
     raise RequestError(f"There is no score set with the id {score_set_id!r}")
 
 
-def find_pipeline(connection: Connection | Session, urn: str) -> PlannedPipeline:
+def find_pipeline(connection: AnyConnection, urn: str) -> PlannedPipeline:
     """Raises NotFoundError where no pipeline has that URN."""
     pipeline_id = connection.execute(
         text("SELECT id FROM pipelines WHERE urn = :urn"), {"urn": urn}
