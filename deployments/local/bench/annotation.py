@@ -14,6 +14,7 @@ from deployments.local.bench.figures import (
     ratio_at_most,
 )
 from deployments.local.bench.pipelines import run_pipelines, upload_score_set
+from deployments.local.bench.rows import vacuum
 from deployments.local.stack import Stack
 from deployments.local.submission import PIPELINE
 from mavedb_audit.bulk import copy_rows
@@ -154,8 +155,7 @@ def _copy_again(engine: Engine, pipeline_id: int, score_set: Mapping[str, Any]) 
                 text(f"DELETE FROM {table} WHERE {condition} RETURNING {as_text}"), which
             )
             taken[f"{table} ({columns})"] = list(rows)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"VACUUM ANALYZE {', '.join(_WRITTEN)}"))
+    vacuum(engine, *_WRITTEN)
     began = time.monotonic()
     with engine.begin() as connection:
         for target, rows_taken in taken.items():

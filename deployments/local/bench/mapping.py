@@ -22,7 +22,14 @@ from deployments.local.bench.figures import (
     figure_of,
     ratio_at_least,
 )
-from deployments.local.bench.rows import insert_bench_score_set, measure, seconds_of
+from deployments.local.bench.rows import (
+    insert_bench_job,
+    insert_bench_score_set,
+    insert_bench_variants,
+    measure,
+    seconds_of,
+    vacuum,
+)
 from deployments.local.score_set import generate, synthetic_target
 from deployments.local.simulators.mapper_envelope import as_json, generation_b
 from deployments.local.simulators.mapper_variants import (
@@ -33,7 +40,7 @@ from deployments.local.simulators.mapper_variants import (
 )
 from mavedb_audit import accounts
 from mavedb_audit.bulk import copy_rows
-from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.pipelines import AnnotationType, JobType
 from tasks.clients.vrs_mapper import MappedScore, read_answer
 from tasks.map_variants_for_score_set import MAPPING_COLUMNS, Findings, replace_mapping
 
@@ -113,29 +120,10 @@ def _answered(engine: Engine, variants: int) -> Iterator[Answered]:
     sequence = synthetic_target(_SEED, 1 + variants // _VARIANTS_A_CODON)
     with engine.begin() as connection:
         score_set_id = insert_bench_score_set(connection, urn, sequence)
-        connection.execute(
-            text(
-                """
-                INSERT INTO variants (urn, data, scoreset_id, creation_date, modification_date)
-                SELECT :urn || '#' || n, '{}', :score_set_id, CURRENT_DATE, CURRENT_DATE
-                  FROM generate_series(1, :variants) AS n
-                """
-            ),
-            {"urn": urn, "score_set_id": score_set_id, "variants": variants},
-        )
+        insert_bench_variants(connection, score_set_id, variants)
         id_of = ids_of_variants(connection, score_set_id)
-        job_id = connection.execute(
-            text(
-                """
-                INSERT INTO job_runs (urn, job_type, job_function, status, priority, max_retries,
-                                      retry_count)
-                VALUES (:urn, 'variant_mapping', 'map_variants_for_score_set', 'running', 0, 0, 0)
-                RETURNING id
-                """
-            ),
-            {"urn": f"urn:mavedb:job-{uuid4()}"},
-        ).scalar_one()
-    _vacuum(engine, "variants")
+        job_id = insert_bench_job(connection, JobType.VARIANT_MAPPING, "map_variants_for_score_set")
+    vacuum(engine, "variants")
     with tempfile.TemporaryDirectory(prefix="mavedb-bench-") as folder:
         answer = Path(folder) / "answer.json"
         _write_answer(answer, urn, sequence, variants)
@@ -213,13 +201,8 @@ def _take_statuses(engine: Engine, job_id: int) -> list[Any]:
     query = text(f"DELETE FROM {_STATUSES} WHERE job_run_id = :job_id RETURNING {columns}")
     with engine.begin() as connection:
         taken = list(connection.execute(query, {"job_id": job_id}))
-    _vacuum(engine, _STATUSES)
+    vacuum(engine, _STATUSES)
     return taken
-
-
-def _vacuum(engine: Engine, table: str) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"VACUUM ANALYZE {table}"))
 
 
 def _peak_memory(engine: Engine, answered: Answered) -> Figure:
@@ -234,8 +217,7 @@ def _peak_memory(engine: Engine, answered: Answered) -> Figure:
         stdout=subprocess.PIPE,
         check=True,
     )
-    for table in (_MAPPED, _STATUSES):
-        _vacuum(engine, table)
+    vacuum(engine, _MAPPED, _STATUSES)
     peak_bytes = json.loads(ended.stdout)["peak_memory_bytes"]
     return figure_of(
         "peak memory of mapping, and its answer's size",

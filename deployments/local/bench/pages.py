@@ -23,6 +23,7 @@ from deployments.local.bench.figures import (
     median_below,
     p99,
 )
+from deployments.local.bench.rows import vacuum
 from deployments.local.ports import LOOPBACK, choose
 from deployments.local.stack import PROJECT, wait_for_http
 from mavedb_audit.queries import accounts, pipelines, stories
@@ -69,8 +70,7 @@ def reading(engine: Engine, variants: int) -> list[Figure]:
     sizes = [variants, *[_SMALL] * (variants // _ONE_SMALL_PER_VARIANTS)]
     with engine.begin() as connection:
         _fill(connection, sizes)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
+    vacuum(engine)
     with engine.connect() as connection:
         kinds = _kinds(connection, sizes)
         statuses = connection.execute(
@@ -174,6 +174,7 @@ def _lists(connection: Connection, urn: str) -> Iterator[_Question]:
 
 def _list(urn: str, asked: Mapping[str, str]) -> _Question:
     return _Question(
+        # All that is asked is text: mypy takes it for the limit, too.
         lambda connection: accounts.variants(connection, urn, **asked),  # type: ignore[arg-type]
         f"/score-sets/{quote(urn)}/variants?{urlencode(asked)}",
     )

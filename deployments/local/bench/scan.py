@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, text
 
 from deployments.local import filled
 from deployments.local.bench.figures import Figure, Pair, each_below, figure_of
+from deployments.local.bench.rows import vacuum
 from mavedb_audit.locks import flow_lock_key
 from mavedb_audit.recovery import findings
 from mavedb_audit.settings import settings
@@ -53,14 +54,16 @@ def scanning(engine: Engine, open_jobs: int, ended_pipelines: int) -> Figure:
             minutes_between=0.1,
             is_open=True,
         )
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
-        with _flows_alive(engine):
-            _wait_until_locks_count(connection)
-            pairs = [
-                Pair(_milliseconds(connection, _scan), _milliseconds(connection, _read_open_jobs))
-                for _ in range(_SCANS)
-            ]
+    vacuum(engine)
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        _flows_alive(engine),
+    ):
+        _wait_until_locks_count(connection)
+        pairs = [
+            Pair(_milliseconds(connection, _scan), _milliseconds(connection, _read_open_jobs))
+            for _ in range(_SCANS)
+        ]
     return figure_of(
         f"recovery scan at {open_jobs:,} open jobs",
         "ms",

@@ -20,18 +20,25 @@ from deployments.local.bench.figures import (
     figure_of,
     ratio_at_least,
 )
-from deployments.local.bench.rows import PAIRS, Work, insert_bench_score_set
+from deployments.local.bench.rows import (
+    PAIRS,
+    Work,
+    insert_bench_job,
+    insert_bench_score_set,
+    insert_bench_variants,
+    vacuum,
+)
 from mavedb_audit import accounts
 from mavedb_audit.accounts import Status
 from mavedb_audit.bulk import copy_rows
-from mavedb_audit.pipelines import AnnotationType
+from mavedb_audit.pipelines import AnnotationType, JobType
 from mavedb_audit.reasons import Reason, explain
 
 _GNOMAD = AnnotationType.GNOMAD_ALLELE_FREQUENCY
 _VERSION = "v4.1"
 _LEAST_FIRST, _LEAST_REPLACED, _LEAST_AGAIN = 0.6, 0.35, 5.0
 _MOST_OF_SEVERAL_RUNS = 100_000
-_WRITTEN = "variant_annotation_status, account_counts, status_confirmations"
+_WRITTEN = ("variant_annotation_status", "account_counts", "status_confirmations")
 
 
 @dataclass(frozen=True)
@@ -88,34 +95,18 @@ def seconds_to_account(engine: Engine, variants: int) -> float:
 
 
 def _insert_job(engine: Engine, variants: int) -> _Job:
-    urn = f"tmp:{uuid4()}"
     with engine.begin() as connection:
-        score_set_id = insert_bench_score_set(connection, urn, "ATG")
+        score_set_id = insert_bench_score_set(connection, f"tmp:{uuid4()}", "ATG")
+        insert_bench_variants(connection, score_set_id, variants)
+        job_id = insert_bench_job(
+            connection, JobType.MAPPED_VARIANT_ANNOTATION, "link_gnomad_variants"
+        )
         variant_ids = connection.execute(
-            text(
-                """
-                INSERT INTO variants (urn, data, scoreset_id, creation_date, modification_date)
-                SELECT CAST(:urn AS text) || '#' || n, '{}', :score_set_id, CURRENT_DATE,
-                       CURRENT_DATE
-                  FROM generate_series(1, :variants) AS n RETURNING id
-                """
-            ),
-            {"urn": urn, "score_set_id": score_set_id, "variants": variants},
-        ).scalars()
-        job_id = connection.execute(
-            text(
-                """
-                INSERT INTO job_runs (urn, job_type, job_function, status, priority, max_retries,
-                                      retry_count)
-                VALUES (:urn, 'mapped_variant_annotation', 'link_gnomad_variants', 'running', 0, 0,
-                        0) RETURNING id
-                """
-            ),
-            {"urn": f"urn:mavedb:job-{uuid4()}"},
-        ).scalar_one()
-        job = _Job(job_id, score_set_id, list(variant_ids))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE variants"))
+            text("SELECT id FROM variants WHERE scoreset_id = :id ORDER BY id"),
+            {"id": score_set_id},
+        )
+        job = _Job(job_id, score_set_id, variant_ids.scalars().all())
+    vacuum(engine, "variants")
     return job
 
 
@@ -173,7 +164,7 @@ def _seconds_of(engine: Engine, work: Work) -> float:
         with connection.begin():
             work(connection)
         seconds = time.perf_counter() - began
-    _vacuum(engine)
+    vacuum(engine, *_WRITTEN)
     return seconds
 
 
@@ -185,10 +176,5 @@ def _newest(engine: Engine) -> int:
 
 def _empty(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {_WRITTEN}"))
-    _vacuum(engine)
-
-
-def _vacuum(engine: Engine) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"VACUUM ANALYZE {_WRITTEN}"))
+        connection.execute(text(f"TRUNCATE {', '.join(_WRITTEN)}"))
+    vacuum(engine, *_WRITTEN)

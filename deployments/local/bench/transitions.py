@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from deployments.local.bench.figures import Figure, Pair, figure_of
 from deployments.local.bench.noops import noop_key, plan_noops
+from deployments.local.bench.rows import vacuum
 from mavedb_audit.bulk import copy_rows
 from mavedb_audit.hooks import pipeline_urn_of
 from mavedb_audit.recorder.transitions import record
@@ -44,7 +45,7 @@ def _measure(engine: Engine, pipelines: int) -> tuple[Pair, Pair]:
     batches = _batches(flow_run_ids)
     with engine.begin() as connection:
         plan_noops(connection, flow_run_ids, _JOBS)
-    _vacuum(engine)
+    vacuum(engine)
     new = _rows_a_second(engine, batches, record)
     again = _rows_a_second(engine, batches, record)
     with engine.begin() as connection:
@@ -52,7 +53,7 @@ def _measure(engine: Engine, pipelines: int) -> tuple[Pair, Pair]:
             text("DELETE FROM prefect_transitions WHERE state_id = ANY (:ids)"),
             {"ids": [transition.state_id for batch in batches for transition in batch]},
         )
-    _vacuum(engine)
+    vacuum(engine)
     plain = _rows_a_second(engine, batches, _copy)
     return Pair(new, plain), Pair(again, plain)
 
@@ -122,8 +123,3 @@ def _history(flow_run_id: UUID, began: datetime) -> list[Transition]:
         )
         for position, (run, name) in enumerate(states)
     ]
-
-
-def _vacuum(engine: Engine) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))

@@ -20,7 +20,7 @@ from deployments.local.bench.figures import (
     figure_of,
     ratio_at_least,
 )
-from deployments.local.bench.rows import PAIRS, insert_bench_score_set
+from deployments.local.bench.rows import PAIRS, insert_bench_score_set, vacuum
 from deployments.local.score_set import generate, synthetic_target
 from deployments.local.stack import PROJECT
 
@@ -92,7 +92,6 @@ def _run(engine: Engine, what: str, upload: _Upload) -> tuple[float, float]:
         connection.execute(
             text("DELETE FROM variants WHERE scoreset_id = :id"), {"id": upload.score_set_id}
         )
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE variants"))
+    vacuum(engine, "variants")
     usage = json.loads(ended.stdout)
     return usage["wall_seconds"], usage["peak_memory_bytes"] / 1e6
