@@ -1,6 +1,6 @@
 """Every table that the audit and the steps know, as SQLAlchemy models. `metadata` holds them."""
 
-from mavedb_audit.models import alerts, audit, confirmations, counts, mavedb, metrics, uploads
+from mavedb_audit.models import alerts, audit, confirmations, counts, jobs, mavedb, metrics, uploads
 from mavedb_audit.models.base import Base
 
 metadata = Base.metadata
@@ -34,6 +34,7 @@ __all__ = [
     "audit",
     "confirmations",
     "counts",
+    "jobs",
     "mavedb",
     "metadata",
     "metrics",
