@@ -201,6 +201,8 @@ def describe(
         "AUDIT_TOKEN": audit_token,
         "AUDIT_API_TOKENS": token_line,
         "PREFECT_API_URL": f"{prefect_url}/api",
+        # The server asks for no such tokens: each new client would ask for one first.
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
         "PREFECT_HOME": str(state / "prefect"),
         "REDIS_IP": LOOPBACK,
         "REDIS_PORT": str(ports["valkey"]),

@@ -22,7 +22,7 @@ import ijson
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import FailureCategory
 from tasks.clients.bounds import AnswerTooSlowError
-from tasks.clients.http import Client, excerpt, raise_for_status, transport_error
+from tasks.clients.http import Client, excerpt, raise_for_status, tls, transport_error
 
 SERVICE = "VRS mapper"
 
@@ -191,7 +191,7 @@ def _score(record: Any) -> MappedScore:
 def _download(url: str, body: IO[bytes], *, budget: float, connect_timeout: float) -> None:
     began = time.monotonic()
     timeout = httpx.Timeout(budget, connect=connect_timeout)
-    transport = httpx.HTTPTransport(socket_options=_KEEPALIVE)
+    transport = httpx.HTTPTransport(verify=tls(), socket_options=_KEEPALIVE)
     try:
         with (
             Client(SERVICE, transport=transport, timeout=timeout, most_bytes=_MOST_BYTES) as client,
