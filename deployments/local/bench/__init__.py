@@ -1,7 +1,7 @@
 """`make bench`: how fast the work is, each figure beside a baseline of the same run.
 
-Prints a table and writes bench.json, a list of what `figures.Figure` holds. What each figure means
-is told in docs/reference/performance.md.
+Prints a table, and what keeps figures from their targets; writes bench.json, a list of what
+`figures.Figure` holds. What each figure means is told in docs/reference/performance.md.
 """
 
 import os
@@ -31,7 +31,7 @@ from deployments.local.bench import (
     transitions,
     variants,
 )
-from deployments.local.bench.figures import Figure, table_of, write_json
+from deployments.local.bench.figures import Figure, obstacles_of, table_of, write_json
 from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
 from deployments.local.stack import Stack
@@ -168,6 +168,8 @@ def run(size: str, only: str = "") -> None:
             f"SIZE={size}; load on {os.cpu_count()} cores: {load_before} before, {_load()} after"
         )
         console.print(table_of(figures, title))
+        for obstacle in obstacles_of(figures):
+            console.print(f"Not met: {obstacle}", highlight=False)
 
 
 def _load() -> str:

@@ -29,10 +29,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to reach, in words and as a check of its pairs."""
+    """What a figure is to reach, in words and as a check of its pairs; and, where it is known, what
+    keeps the figure from it."""
 
     words: str
     is_met: Callable[[Sequence[Pair]], bool]
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Figure:
 
     `ours` and `baseline` are medians over `n` pairs, in `unit`; `ratio` is the median of the pairs'
     ratios, ours to the baseline, and `spread` their lowest and highest. A figure without a target
-    has neither `target` nor `met`.
+    has neither `target` nor `met`; `why` tells of one that is not met, where that is known.
     """
 
     figure: str
@@ -53,14 +55,15 @@ class Figure:
     met: bool | None
     n: int
     spread: tuple[float, float]
+    why: str | None
 
 
 def ratio_at_least(limit: float) -> Target:
     return Target(f"ratio >= {limit:g}", lambda pairs: _median_ratio(pairs) >= limit)
 
 
-def ratio_at_most(limit: float) -> Target:
-    return Target(f"ratio <= {limit:g}", lambda pairs: _median_ratio(pairs) <= limit)
+def ratio_at_most(limit: float, obstacle: str | None = None) -> Target:
+    return Target(f"ratio <= {limit:g}", lambda pairs: _median_ratio(pairs) <= limit, obstacle)
 
 
 def each_below(limit: float, unit: str) -> Target:
@@ -78,6 +81,7 @@ def median_below(limit: float, unit: str) -> Target:
 
 def figure_of(figure: str, unit: str, pairs: Sequence[Pair], target: Target | None) -> Figure:
     ratios = [pair.ratio for pair in pairs]
+    met = target.is_met(pairs) if target else None
     return Figure(
         figure=figure,
         unit=unit,
@@ -85,9 +89,10 @@ def figure_of(figure: str, unit: str, pairs: Sequence[Pair], target: Target | No
         baseline=_rounded(statistics.median(pair.baseline for pair in pairs)),
         ratio=_rounded(_median_ratio(pairs)),
         target=target.words if target else None,
-        met=target.is_met(pairs) if target else None,
+        met=met,
         n=len(pairs),
         spread=(_rounded(min(ratios)), _rounded(max(ratios))),
+        why=target.obstacle if target and not met else None,
     )
 
 
@@ -112,6 +117,11 @@ def table_of(figures: Sequence[Figure], title: str) -> Table:
             {True: "yes", False: "no", None: "-"}[row.met],
         )
     return table
+
+
+def obstacles_of(figures: Sequence[Figure]) -> list[str]:
+    """Of each figure that misses its target, what is known to keep it from that."""
+    return [f"{row.figure}: {row.why}" for row in figures if row.why is not None]
 
 
 def write_json(figures: Sequence[Figure], file: Path) -> None:

@@ -20,6 +20,10 @@ from deployments.local.stack import WORK_POOL, Stack, start_worker
 from deployments.local.submission import PIPELINE
 
 _MOST = 1.3
+_OBSTACLE = (
+    "beside each other they leave no core idle, so the time is that of their CPU, which one alone"
+    " does not fill: it takes as long as its steps wait for each other"
+)
 #: The first of them finds no release of ClinVar, and is not counted.
 _ALONE = 4
 FLOWS_A_WORKER = 2
@@ -56,7 +60,9 @@ def at_once(stack: Stack, engine: Engine, score_sets: int, variants: int) -> lis
     return [
         figure_of(f"one score set of {variants:,} variants alone", "s", [Pair(alone, alone)], None),
         figure_of(f"{named}, 1 worker", "s", [Pair(one, in_a_row)], None),
-        figure_of(f"{named}, 2 workers", "s", [Pair(two, in_a_row)], ratio_at_most(_MOST)),
+        figure_of(
+            f"{named}, 2 workers", "s", [Pair(two, in_a_row)], ratio_at_most(_MOST, _OBSTACLE)
+        ),
         figure_of("slowest of them, from its start", "s", [Pair(slowest, alone)], None),
     ]
 

@@ -24,6 +24,10 @@ from mavedb_audit.pipelines import CREATE, MAP
 _ENTRYPOINT = "deployments/local/bench/plain_flow.py:plain"
 _MOST = 1.1
 _MOST_MILLISECONDS = 50.0
+_OBSTACLE = (
+    "plain tasks are all submitted at once, and the second is there when the first ends; a pipeline"
+    " may be paused between its steps, so the next is submitted after a look at that"
+)
 _VARIANTS = 20
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 120.0
@@ -64,7 +68,7 @@ def starting(stack: Stack, engine: Engine, starts: int) -> list[Figure]:
             steps,
             median_below(_MOST_MILLISECONDS, "ms"),
         ),
-        figure_of("the same, beside plain Prefect", "ms", steps, ratio_at_most(_MOST)),
+        figure_of("the same, beside plain Prefect", "ms", steps, ratio_at_most(_MOST, _OBSTACLE)),
     ]
 
 

@@ -8,6 +8,10 @@ from deployments.local.bench.noops import start_flows
 from deployments.local.stack import Stack
 
 _MOST = 1.05
+_OBSTACLE = (
+    "a step's begin and its end are each committed before Prefect hears of them, and a plain task"
+    " commits nothing; two commits and some thirty statements take several times what it takes"
+)
 
 
 def audited_task(stack: Stack, blocks: int, tasks_a_block: int) -> list[Figure]:
@@ -26,6 +30,6 @@ def audited_task(stack: Stack, blocks: int, tasks_a_block: int) -> list[Figure]:
         return figure_of(name, "ms a task", pairs, target)
 
     return [
-        figure("audited no-op task", "audited", ratio_at_most(_MOST)),
+        figure("audited no-op task", "audited", ratio_at_most(_MOST, _OBSTACLE)),
         figure("plain task with the audit's hook", "hooked", None),
     ]
