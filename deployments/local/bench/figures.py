@@ -66,9 +66,11 @@ def ratio_at_most(limit: float, obstacle: str | None = None) -> Target:
     return Target(f"ratio <= {limit:g}", lambda pairs: _median_ratio(pairs) <= limit, obstacle)
 
 
-def each_below(limit: float, unit: str) -> Target:
+def each_below(limit: float, unit: str, obstacle: str | None = None) -> Target:
     """Every one of ours must be below, not only their median."""
-    return Target(f"each < {limit:g} {unit}", lambda pairs: max(p.ours for p in pairs) < limit)
+    return Target(
+        f"each < {limit:g} {unit}", lambda pairs: max(p.ours for p in pairs) < limit, obstacle
+    )
 
 
 def median_below(limit: float, unit: str) -> Target:

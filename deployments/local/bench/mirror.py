@@ -31,6 +31,10 @@ from mavedb_audit.states import RunKind
 
 _RATE = 50
 _MOST_SECONDS = 0.5
+_OBSTACLE = (
+    "Prefect's own stream is nearly as late; the mirror adds the tenth of a second in which it"
+    " gathers a batch"
+)
 _LEAST_OF_STREAM = 0.9
 _STATES_OF_A_TASK = 3
 _POLL_SECONDS = 0.5
@@ -82,7 +86,7 @@ def streaming(stack: Stack, engine: Engine, streams: int, seconds: int) -> list[
             "mirror's lag, p99",
             f"s at {rate:.0f} task runs/s",
             [stream.lags for stream in measured],
-            each_below(_MOST_SECONDS, "s"),
+            each_below(_MOST_SECONDS, "s", _OBSTACLE),
         ),
         figure_of(
             "states that the stream brought",
