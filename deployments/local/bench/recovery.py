@@ -43,15 +43,15 @@ def after_kills(stack: Stack, engine: Engine, kills: int) -> Figure:
 
 
 def _mapping_attempt(engine: Engine, pipeline_id: int) -> Row[tuple[int, int, int]]:
-    """The ids of the pipeline, of its mapping step's attempt and of the attempt's process, once the
-    step waits for the mapper."""
+    """The ids of the pipeline, of its mapping step's attempt and of the attempt's process, once that
+    has begun: it waits for the mapper, or for a slot there."""
     return _first_row(
         engine,
         """
         SELECT job.pipeline_id, attempt.id, attempt.process_id
           FROM job_runs AS job JOIN job_attempts AS attempt ON attempt.job_id = job.id
          WHERE job.pipeline_id = :id AND job.job_function = 'map_variants_for_score_set'
-           AND job.progress_message LIKE 'Waiting for%' AND attempt.outcome IS NULL
+           AND attempt.outcome IS NULL
         """,
         pipeline_id,
     )

@@ -9,8 +9,8 @@ from deployments.local.stack import Stack
 
 _MOST = 1.05
 _OBSTACLE = (
-    "a step's begin and its end are each committed before Prefect hears of them, and a plain task"
-    " commits nothing; two commits and some thirty statements take several times what it takes"
+    "a step's begin and end are each committed before Prefect hears of them, and a plain task"
+    " commits nothing; three commits and some twenty statements take several times what it takes"
 )
 
 
