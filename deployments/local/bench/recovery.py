@@ -43,7 +43,7 @@ def after_kills(stack: Stack, engine: Engine, kills: int) -> Figure:
 
 
 def _mapping_attempt(engine: Engine, pipeline_id: int) -> Row[tuple[int, int, int]]:
-    """The ids of the pipeline, of its mapping step's attempt and of the attempt's process, once that
+    """The ids of the pipeline, of its mapping step's attempt and of the attempt's process, once it
     has begun: it waits for the mapper, or for a slot there."""
     return _first_row(
         engine,
