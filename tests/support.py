@@ -130,7 +130,7 @@ class MaveDB:
         parameters = {"score_set_id": submitted.score_set_id, **more}
         urn = f"urn:mavedb:pipeline-{self.create_flow_run(name, parameters, env=env)}"
         planned = "SELECT id FROM pipelines WHERE urn = :urn"
-        rows = wait_until(lambda: self.rows(planned, urn=urn), within_seconds=60)
+        rows = wait_until(lambda: self.rows(planned, urn=urn))
         return replace(submitted, pipeline_id=rows[0].id, pipeline_urn=urn)
 
     def dispatched_flow_run(self, submitted: Submitted) -> UUID | None:
@@ -311,7 +311,7 @@ def brca1(variants: int, seed: int = 1) -> tuple[str, str]:
     return generate(seed, variants, BRCA1_RING)
 
 
-def wait_until(condition: Any, *, within_seconds: float) -> Any:
+def wait_until(condition: Any, *, within_seconds: float = 60) -> Any:
     """The first true value of `condition`, asked again and again; fails when it comes too late."""
     deadline = time.monotonic() + within_seconds
     while not (value := condition()):

@@ -21,7 +21,7 @@ def runs_of(mavedb: MaveDB, submitted: Submitted) -> list[UUID]:
         )
         return [dict(run) for run in runs] if is_complete else None
 
-    return [UUID(run["id"]) for run in wait_until(ended, within_seconds=60)]
+    return [UUID(run["id"]) for run in wait_until(ended)]
 
 
 def in_prefect(mavedb: MaveDB, run_ids: frozenset[UUID]) -> dict[UUID, tuple[UUID, str]]:

@@ -74,7 +74,7 @@ def ask_about_odd_alleles(mavedb: MaveDB, submitted: Submitted) -> Odd:
         with mavedb.engine.begin() as holder:
             holder.execute(text("LOCK TABLE gnomad_variants IN SHARE ROW EXCLUSIVE MODE"))
             asked += [mavedb.request(LINK, each) for each in (submitted, twin)]
-            wait_until(lambda: mavedb.value(HELD_UP) == 2, within_seconds=60)
+            wait_until(lambda: mavedb.value(HELD_UP) == 2)
         assert [mavedb.wait_for(each) for each in asked] == ["succeeded"] * 3
     return Odd(
         {name: mavedb.rows(ODD, id=mapped_id)[0] for name, (mapped_id, _) in odd.items()},

@@ -26,7 +26,7 @@ class MapperAtWork:
 
     def wait_until_it_has_read(self) -> None:
         """Until it was asked, and has read the variants."""
-        self._writing_end = wait_until(self._open, within_seconds=60)
+        self._writing_end = wait_until(self._open)
         self._pipe.unlink()
         self._answer = answer_of_the_mapper(self.mavedb, self.score_set_urn)
 

@@ -33,7 +33,7 @@ def running_attempt(mavedb: MaveDB, submitted: Submitted, job_key: str) -> Row[A
             key=job_key,
         )
 
-    rows: list[Row[Any]] = wait_until(found, within_seconds=60)
+    rows: list[Row[Any]] = wait_until(found)
     return rows[0]
 
 

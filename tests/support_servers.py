@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,15 @@ class Simulator:
         self.http.delete("/simulator/requests").raise_for_status()
 
 
+#: A fault whose answer comes too late for a client of this `patience`.
+LATE = {"kind": "slow", "seconds": 4}
+
+
+def patience(fault: Mapping[str, Any]) -> float:
+    """The client's time-out in seconds: short only where an answer is to be late."""
+    return 2 if fault == LATE else 60
+
+
 @contextmanager
 def served(app: Any) -> Iterator[Simulator]:
     """An ASGI application, such as a simulator, on a free port of this machine."""
@@ -45,7 +54,7 @@ def served(app: Any) -> Iterator[Simulator]:
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.01)
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        with httpx.Client(base_url=url) as http:
+        with httpx.Client(base_url=url, timeout=60) as http:
             yield Simulator(url, http)
     finally:
         server.should_exit = True

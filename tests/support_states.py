@@ -92,7 +92,7 @@ class FlowInPrefect:
             states = self.mavedb.prefect("GET", history)
             return [state["id"] for state in states if state["name"] == name]
 
-        return UUID(wait_until(found, within_seconds=60)[-1])
+        return UUID(wait_until(found)[-1])
 
     def _set(self, type_: str, name: str, *, force: bool = True, **more: Any) -> None:
         state = {"type": type_, "name": name, **more}

@@ -20,7 +20,7 @@ def _actions(mavedb: MaveDB, submitted: Submitted) -> list[tuple[str, str, str |
 def test_a_verb_is_confirmed_done_and_audited(visit: Open, stack: Stack, mavedb: MaveDB) -> None:
     with no_worker_takes_runs(mavedb):
         submitted = mavedb.submit(*brca1(20, seed=3))
-        wait_until(lambda: mavedb.dispatched_flow_run(submitted), within_seconds=30)
+        wait_until(lambda: mavedb.dispatched_flow_run(submitted))
         visitor = visit(stack.audit_url)
         page = visitor.sign_in(stack.audit_token, f"/pipelines/{submitted.pipeline_urn}")
 

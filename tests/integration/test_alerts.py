@@ -294,9 +294,9 @@ def test_the_loop_tells_slack_of_a_failure(
         pipelines = [plan_one() for _ in range(12)]
         for pipeline in pipelines:
             pipeline.fail(pipeline.begin(CAR))
-        wait_until(lambda: len(receiver.received) >= 12, within_seconds=20)
+        wait_until(lambda: len(receiver.received) >= 12)
         unsent = "SELECT count(*) FROM alert_deliveries WHERE sent_at IS NULL"
-        wait_until(lambda: pipelines[0].rows(unsent) == [(0,)], within_seconds=20)
+        wait_until(lambda: pipelines[0].rows(unsent) == [(0,)])
     finally:
         stop.set()
         for loop in loops:

@@ -100,7 +100,7 @@ def test_steps_tell_of_a_running_pipeline(
 ) -> None:
     with mavedb.fault(mavedb.stack.mapper_url, "slow", seconds=MAPPER_LATENCY_SECONDS):
         submitted = mavedb.submit(*brca1(5))
-        running = wait_until(lambda: _running(operator, submitted), within_seconds=60)
+        running = wait_until(lambda: _running(operator, submitted))
         assert running["elapsedSeconds"] >= 0
         assert act(submitted, "retry").status_code == 409
         assert mavedb.wait_for(submitted) == "succeeded"

@@ -45,7 +45,7 @@ def test_pause_resume_cancel_and_restart_do_what_they_say_and_are_audited(
     with no_worker_takes_runs(mavedb):
         submitted = mavedb.submit(*brca1(5))
         urn = submitted.pipeline_urn
-        wait_until(lambda: mavedb.dispatched_flow_run(submitted), within_seconds=30)
+        wait_until(lambda: mavedb.dispatched_flow_run(submitted))
         paused = run(mavedb, "pause", urn, "--as", "ada", "--reason", "ClinGen is down")
         assert (paused.returncode, paused.stdout) == (0, f"{urn} is paused\n")
         resumed = run(mavedb, "resume", urn, "--as", "ada", "--output", "json")

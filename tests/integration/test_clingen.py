@@ -17,7 +17,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients.clingen import Account, Outcome, Registered, Rejected, register, signed
 from tasks.clients.gnomad import GnomadRecord, fetch
-from tests.support_servers import Simulator, served
+from tests.support_servers import LATE, Simulator, patience, served
 
 ACCOUNT = Account("curator", "hunter2-secret")
 LIMIT = 100
@@ -178,7 +178,7 @@ HTML = "<html><head><title>502 Bad Gateway</title></head><body>&nbsp;</body></ht
         ({"kind": "truncate"}, UNAVAILABLE, "something else than JSON"),
         ({"kind": "status", "status": 200, "headers": PACKED}, UNAVAILABLE, "cannot be unpacked"),
         ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
-        ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
+        (LATE, FailureCategory.TIMEOUT, "in time"),
     ],
 )
 def test_a_batch_that_fails_says_why_and_can_be_sent_again(
@@ -186,7 +186,7 @@ def test_a_batch_that_fails_says_why_and_can_be_sent_again(
 ) -> None:
     registry.fail(**fault, times=1)
 
-    error = registry.refusal(coding(20), read_timeout=0.5)
+    error = registry.refusal(coding(20), read_timeout=patience(fault))
 
     assert error.category is category
     assert said in str(error)

@@ -13,7 +13,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients.clingen import Account, Registered, register
 from tasks.clients.clingen_alleles import Allele, Answer, LookupFailed, Transcript, fetch
-from tests.support_servers import served
+from tests.support_servers import LATE, patience, served
 
 SITE = "http://reg.genome.network/allele/"
 
@@ -221,7 +221,7 @@ FAULTS = [
     ({"kind": "status", "status": 200, "headers": PACKED}, UNAVAILABLE, "cannot be unpacked"),
     ({"kind": "malformed", "body": "[]"}, UNAVAILABLE, "none of 2 ids has an answer"),
     ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
-    ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
+    (LATE, FailureCategory.TIMEOUT, "in time"),
 ]
 
 
@@ -231,7 +231,7 @@ def test_a_failed_call_is_never_an_absence(
 ) -> None:
     registry.fail(**fault)
 
-    error = registry.refusal(["CA503883", "CA100000"], read_timeout=0.5)
+    error = registry.refusal(["CA503883", "CA100000"], read_timeout=patience(fault))
 
     assert error.category is category
     assert str(error).startswith("ClinGen Allele Registry: ")
@@ -249,7 +249,7 @@ def test_a_failed_call_for_one_id_fails_that_id_alone(
     registry.fail("short", match="/alleles?file=id")
     registry.fail(**fault, match="/allele/CA999999")
 
-    answers = registry.fetch(["CA100000", "CA503883", "CA999999"], read_timeout=0.5)
+    answers = registry.fetch(["CA100000", "CA503883", "CA999999"], read_timeout=patience(fault))
 
     failed = failure(answers["CA999999"])
     assert failed.category is category

@@ -352,7 +352,7 @@ def test_the_newest_release_is_loaded_by_its_own_deployment(mavedb: MaveDB) -> N
 
     run = mavedb.prefect("POST", f"deployments/{deployment['id']}/create_flow_run", {})
 
-    result = wait_until(lambda: result_of(mavedb, run["id"]), within_seconds=60)
+    result = wait_until(lambda: result_of(mavedb, run["id"]))
     said = list(assertions(newest.year, newest.month))
     assert result == {
         "release": name,

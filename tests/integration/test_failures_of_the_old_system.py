@@ -125,12 +125,12 @@ def test_a_deploy_and_a_lost_queue_leave_nothing_behind(mavedb: MaveDB) -> None:
         running_attempt(mavedb, running, MAP)
         terminate(pid_of(mavedb, "worker"))
         queued = mavedb.submit(*brca1(20))
-        wait_until(lambda: mavedb.dispatched_flow_run(queued), within_seconds=30)
+        wait_until(lambda: mavedb.dispatched_flow_run(queued))
         for part in ("valkey", "prefect"):
             kill(pid_of(mavedb, part))
         for part in ("valkey", "prefect"):
             processes.restart(state, part)
-        wait_until(lambda: prefect_answers(mavedb), within_seconds=60)
+        wait_until(lambda: prefect_answers(mavedb))
         processes.restart(state, "worker")
         assert mavedb.wait_for(running, within_seconds=180) == "succeeded"
     assert mavedb.wait_for(queued, within_seconds=180) == "succeeded"
@@ -179,7 +179,7 @@ def test_a_step_that_times_out_half_way_accounts_for_all_and_runs_again_when_tol
     mavedb.assert_every_variant_is_accounted_for(annotated)
 
     mavedb.prefect("POST", f"flow_runs/{mavedb.flow_run(annotated)['id']}/set_state", RETRY)
-    wait_until(lambda: mavedb.jobs(annotated)[LINK].status == "succeeded", within_seconds=60)
+    wait_until(lambda: mavedb.jobs(annotated)[LINK].status == "succeeded")
     assert mavedb.wait_for(annotated) == "succeeded"
     first, second = attempts(mavedb, annotated, REGISTER)
     assert (first.outcome, first.failure_category) == ("failed", "timeout")
@@ -221,14 +221,13 @@ def end_of(mavedb: MaveDB, flow_run_id: UUID | None) -> str:
         state_type: str = mavedb.prefect("GET", f"flow_runs/{flow_run_id}")["state_type"]
         return state_type if state_type in FINAL else None
 
-    state_type: str = wait_until(final_state, within_seconds=60)
+    state_type: str = wait_until(final_state)
     return state_type
 
 
 def wait_until_it_waits_for_another_run(mavedb: MaveDB, submitted: Submitted) -> None:
     wait_until(
-        lambda: "another run of this step" in str(mavedb.jobs(submitted)[MAP].progress_message),
-        within_seconds=60,
+        lambda: "another run of this step" in str(mavedb.jobs(submitted)[MAP].progress_message)
     )
 
 
@@ -265,7 +264,7 @@ def test_an_outage_of_the_database_costs_no_pipeline_anything_but_time(mavedb: M
             found = verify(client, since=began)
             return None if found.differences or found.unanswered else found
 
-        found = wait_until(agreeing, within_seconds=60)
+        found = wait_until(agreeing)
     assert found.states_in_prefect > 0
     assert found.broken == []
 

@@ -13,7 +13,7 @@ from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients import ldh
 from tasks.clients.clingen import Account
 from tasks.clients.ldh import BatchFailed, MappedVariant, Queued
-from tests.support_servers import Simulator, served
+from tests.support_servers import LATE, Simulator, patience, served
 
 ACCOUNT = Account("curator", "hunter2-secret")
 UNAVAILABLE = FailureCategory.SERVICE_UNAVAILABLE
@@ -49,10 +49,13 @@ def variants(count: int) -> list[MappedVariant]:
 
 
 def submit(
-    genboree: Simulator, *batches: list[MappedVariant], account: Account = ACCOUNT
+    genboree: Simulator,
+    *batches: list[MappedVariant],
+    account: Account = ACCOUNT,
+    read_timeout: float = 60,
 ) -> list[Queued | BatchFailed]:
     with ldh.connection(
-        genboree.url, "dev-clingen", account, connect_timeout=5, read_timeout=0.5
+        genboree.url, "dev-clingen", account, connect_timeout=5, read_timeout=read_timeout
     ) as hub:
         return [hub.submit(batch) for batch in batches]
 
@@ -140,14 +143,14 @@ HTML = "<html><head><title>502 Bad Gateway</title></head></html>"
         ({"kind": "status", "status": 502, "body": HTML}, UNAVAILABLE, "502 Bad Gateway"),
         ({"kind": "status", "status": 429}, FailureCategory.API_RATE_LIMITED, "429"),
         ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
-        ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
+        (LATE, FailureCategory.TIMEOUT, "in time"),
     ],
 )
 def test_a_batch_that_fails_leaves_the_next_one_alone(
     genboree: Simulator, fault: dict[str, Any], category: FailureCategory, said: str
 ) -> None:
     genboree.fail(**fault, match="submissions", times=1)
-    failed, queued = submit(genboree, variants(2), variants(1))
+    failed, queued = submit(genboree, variants(2), variants(1), read_timeout=patience(fault))
     error = failure_of(failed)
     assert error.category is category
     assert said in str(error)

@@ -137,7 +137,7 @@ def test_a_batch_that_fails_fails_its_own_variants_and_they_can_be_sent_again(
     assert hub.requests("PUT") == 5
     urn = f"{published.score_set_urn}#150"
     entity = f"/ldh/MaveDBMapping/id/{quote(urn, safe='')}"
-    wait_until(lambda: hub.http.get(entity).status_code == 200, within_seconds=20)
+    wait_until(lambda: hub.http.get(entity).status_code == 200)
     data = hub.http.get(entity).json()["data"]
     assert data["entContent"]["score"] == 150
     assert data["entContent"]["score_set_description"] == "A scan"

@@ -29,10 +29,7 @@ def test_who_finds_no_slot_waits_and_says_so(mavedb: MaveDB) -> None:
             def message() -> str:
                 return mavedb.jobs(submitted)["map_variants_for_score_set"].progress_message or ""
 
-            wait_until(
-                lambda: message() == "Waiting for mavedb-vrs-mapper",
-                within_seconds=60,
-            )
+            wait_until(lambda: message() == "Waiting for mavedb-vrs-mapper")
             assert httpx.get(requests).json() == []
         assert mavedb.wait_for(submitted) == "succeeded"
     assert len(httpx.get(requests).json()) == 1

@@ -101,8 +101,7 @@ def test_the_audit_agrees_with_prefect(mavedb: MaveDB) -> None:
                 run
                 for run in [mavedb.task_runs(submitted)]
                 if len(run) == len(ALL_STEPS) and all(r["state_type"] == "COMPLETED" for r in run)
-            ],
-            within_seconds=30,
+            ]
         )[0]
     }
     assert set(in_prefect) == set(ALL_STEPS)
@@ -239,8 +238,7 @@ def test_a_leaf_that_fails_leaves_the_pipeline_partial(mavedb: MaveDB) -> None:
         lambda: (
             mavedb.value("SELECT status FROM pipelines WHERE id = :id", id=submitted.pipeline_id)
             == "succeeded"
-        ),
-        within_seconds=60,
+        )
     )
     attempts = mavedb.rows(
         """

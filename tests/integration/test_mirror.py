@@ -179,7 +179,7 @@ def test_two_mirrors_record_every_state_once(
             states = states_in_prefect(mavedb, submitted)
             return states.keys() - state_ids(mavedb.engine, flow_run_id)
 
-        wait_until(lambda: not missing(), within_seconds=20)
+        wait_until(lambda: not missing())
     in_prefect = states_in_prefect(mavedb, submitted)
     assert state_ids(mavedb.engine, flow_run_id) == in_prefect.keys()
     # The flow run's states, three of each task run, and two more for one retry.
@@ -216,8 +216,7 @@ def test_what_happened_while_no_mirror_ran_is_recorded_by_the_next(
     assert state_ids(database, flow_run_id) == set()
     with mirroring():
         wait_until(
-            lambda: states_in_prefect(mavedb, submitted).keys() == state_ids(database, flow_run_id),
-            within_seconds=30,
+            lambda: states_in_prefect(mavedb, submitted).keys() == state_ids(database, flow_run_id)
         )
 
 
@@ -240,10 +239,10 @@ def test_an_outage_longer_than_prefects_own_replay_is_back_filled(
 
     events = [missed(5 - number / 100) for number in range(120)]
     emit(mavedb, missed(20), *events)
-    wait_until(lambda: stored(mavedb, flow_run_id) == 121, within_seconds=20)
+    wait_until(lambda: stored(mavedb, flow_run_id) == 121)
     with mirroring():
         # What other tests left in the stream within the quarter of an hour comes with it.
-        wait_until(lambda: len(state_ids(database, str(flow_run_id))) >= 120, within_seconds=60)
+        wait_until(lambda: len(state_ids(database, str(flow_run_id))) >= 120)
     assert state_ids(database, str(flow_run_id)) == {event["id"] for event in events}
 
 
@@ -280,7 +279,7 @@ def test_an_outage_of_prefect_is_waited_out(mavedb: MaveDB, database: Engine, re
             with relay.open():
                 new = event("task", uuid4(), flow=None, flow_run_id=flow_run_id)
                 emit(mavedb, new)
-                wait_until(partial(is_recorded, new), within_seconds=20)
+                wait_until(partial(is_recorded, new))
 
 
 def test_runs_of_other_flows_leave_no_row(mavedb: MaveDB, database: Engine) -> None:
@@ -295,7 +294,7 @@ def test_runs_of_other_flows_leave_no_row(mavedb: MaveDB, database: Engine) -> N
             event("task", nobodys, flow=None),
             event("task", ours, flow=None, flow_run_id=known),
         )
-        wait_until(lambda: ours in recorded_runs(database), within_seconds=20)
+        wait_until(lambda: ours in recorded_runs(database))
     assert recorded_runs(database) & {foreign_run, foreign_task, nobodys, ours} == {ours}
     assert counts().ignored["task run of another flow"] >= ignored + 2
 
@@ -312,7 +311,7 @@ def test_events_that_cannot_be_recorded_stop_nothing(database: Engine) -> None:
         Event.model_validate(event("task", task, flow_run_id=before)),
         flow_event(after),
     ):
-        wait_until(lambda: recorded_runs(database) >= {before, task, after}, within_seconds=10)
+        wait_until(lambda: recorded_runs(database) >= {before, task, after})
     assert recorded_runs(database) == {before, task, after}
     kind = "an unknown state type 'DREAMING'"
     assert counts().malformed[kind] == was.malformed.get(kind, 0) + 1
@@ -326,9 +325,9 @@ def test_an_outage_of_the_database_is_waited_out(
     use_database(database.url.set(port=1).render_as_string(hide_password=False))
     run_id = uuid4()
     with recording(flow_event(run_id)):
-        wait_until(lambda: "Cannot connect to the database" in caplog.text, within_seconds=10)
+        wait_until(lambda: "Cannot connect to the database" in caplog.text)
         use_database(good)
-        wait_until(lambda: recorded_runs(database) == {run_id}, within_seconds=10)
+        wait_until(lambda: recorded_runs(database) == {run_id})
 
 
 def test_a_pipeline_that_somebody_holds_does_not_hold_up_others(database: Engine) -> None:
@@ -354,6 +353,6 @@ def test_a_pipeline_that_somebody_holds_does_not_hold_up_others(database: Engine
             text("SELECT FROM pipelines WHERE id = :id FOR UPDATE"), {"id": planned.pipeline_id}
         )
         with recording(flow_event(held), flow_event(free)):
-            wait_until(lambda: recorded_runs(database) == {free}, within_seconds=10)
+            wait_until(lambda: recorded_runs(database) == {free})
             holder.rollback()
-            wait_until(lambda: recorded_runs(database) == {free, held}, within_seconds=10)
+            wait_until(lambda: recorded_runs(database) == {free, held})

@@ -94,7 +94,7 @@ def test_what_fails_for_good_is_told_once_and_what_succeeds_in_the_end_never(
                 recovered = run(mavedb, mapped, "recovers")
             with mavedb.fault(mavedb.stack.clingen_url, "status", status=503):
                 failed = run(mavedb, mapped, "fails")
-            wait_until(lambda: receiver.received, within_seconds=30)
+            wait_until(lambda: receiver.received)
             # Whoever reports the same end: hooks, the mirror, and the reconciler after a while.
             settled = """
                 SELECT bool_and(settled_at IS NOT NULL) FROM prefect_runs
@@ -127,9 +127,7 @@ def test_its_log_and_its_spans_carry_the_correlation_id(mavedb: MaveDB, mapped: 
             PREFECT_LOGGING_ROOT_LEVEL="INFO",
             PREFECT_LOGGING_EXTRA_LOGGERS="mavedb_audit",
         )
-        wait_until(
-            lambda: {"step", "service.request"} <= {s.name for s in spans}, within_seconds=30
-        )
+        wait_until(lambda: {"step", "service.request"} <= {s.name for s in spans})
     pipeline_urn = f"urn:mavedb:pipeline-{flow_run_id}"
     assert {attributes(span)["correlation_id"] for span in spans} == {"correlation-17"}
     (step,) = [span for span in spans if span.name == "step"]
@@ -144,9 +142,7 @@ def test_its_log_and_its_spans_carry_the_correlation_id(mavedb: MaveDB, mapped: 
         logs = mavedb.prefect("POST", "logs/filter", of_run)
         return [log["message"] for log in logs if log["message"].startswith("attempt.")]
 
-    began, ended = wait_until(
-        lambda: found if len(found := lines()) == 2 else None, within_seconds=30
-    )
+    began, ended = wait_until(lambda: found if len(found := lines()) == 2 else None)
     job_urn = mavedb.value(
         "SELECT job.urn FROM job_runs AS job JOIN pipelines ON pipelines.id = pipeline_id"
         " WHERE pipelines.urn = :urn AND job_function = :step",

@@ -61,8 +61,7 @@ def prefect_command(mavedb: MaveDB, *arguments: str) -> str:
 
 def wait_until_it_maps(mavedb: MaveDB, submitted: Submitted) -> None:
     wait_until(
-        lambda: "Waiting for the mapper" in (mavedb.jobs(submitted)[MAP].progress_message or ""),
-        within_seconds=60,
+        lambda: "Waiting for the mapper" in (mavedb.jobs(submitted)[MAP].progress_message or "")
     )
 
 
@@ -187,7 +186,7 @@ def test_a_paused_pipeline_ends_its_step_and_holds_no_worker_until_it_is_resumed
                 within_seconds=20,
             )
     locks = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mavedb-audit lock'"
-    wait_until(lambda: mavedb.value(locks) == 0, within_seconds=10)
+    wait_until(lambda: mavedb.value(locks) == 0)
     jobs = mavedb.jobs(ours)
     assert [jobs[key].status for key in STEPS] == ["succeeded", "succeeded", "pending", "pending"]
     assert status(mavedb, ours) == "paused"
@@ -292,7 +291,7 @@ def test_prefects_own_retry_runs_what_did_not_succeed(mavedb: MaveDB, annotated:
         submitted = mavedb.request("annotate_score_set", annotated)
         assert mavedb.wait_for(submitted) == "failed"
     prefect_command(mavedb, "flow-run", "retry", mavedb.flow_run(submitted)["id"])
-    wait_until(lambda: status(mavedb, submitted) == "succeeded", within_seconds=60)
+    wait_until(lambda: status(mavedb, submitted) == "succeeded")
     mavedb.wait_for(submitted)
     assert attempts(mavedb, submitted)[GNOMAD] == ["succeeded"]
     mavedb.assert_every_variant_is_accounted_for(annotated)
@@ -335,8 +334,7 @@ def test_a_run_that_prefects_command_starts_is_audited_like_any_other(
                 if row.urn.removeprefix("urn:mavedb:pipeline-") in started
             ),
             None,
-        ),
-        within_seconds=60,
+        )
     )
     submitted = Submitted(
         annotated.score_set_id, annotated.score_set_urn, annotated.user_id, pipeline_id, urn

@@ -54,9 +54,7 @@ def artifacts(mavedb: MaveDB, flow_run_id: str | UUID, kind: str) -> list[Mappin
 
 def summary_of(mavedb: MaveDB, submitted: Submitted) -> str:
     """The pipeline's one summary, where people look for it."""
-    found = wait_until(
-        lambda: artifacts(mavedb, mavedb.flow_run(submitted)["id"], "markdown"), within_seconds=30
-    )
+    found = wait_until(lambda: artifacts(mavedb, mavedb.flow_run(submitted)["id"], "markdown"))
     assert [artifact["key"] for artifact in found] == [
         submitted.pipeline_urn.removeprefix("urn:mavedb:")
     ]
@@ -77,8 +75,7 @@ def test_a_requested_run_is_called_by_its_score_set_and_pipeline(
     }
     keys = [step.key for step in MAIN_JOB.steps]
     task_runs = wait_until(
-        lambda: [runs for runs in [mavedb.task_runs(annotated)] if len(runs) == len(keys)],
-        within_seconds=30,
+        lambda: [runs for runs in [mavedb.task_runs(annotated)] if len(runs) == len(keys)]
     )[0]
     assert sorted(
         Run(UUID(run["id"]), RunKind.TASK, run["name"]).job_key for run in task_runs
@@ -96,7 +93,7 @@ def test_a_run_by_hand_is_called_by_its_release_too(mavedb: MaveDB, annotated: S
         run = mavedb.prefect("GET", f"flow_runs/{flow_run_id}")
         return run if run["state_type"] == "COMPLETED" else None
 
-    flow_run = wait_until(ended, within_seconds=60)
+    flow_run = wait_until(ended)
     assert flow_run["name"] == " ".join(parts)
     assert set(flow_run["tags"]) == {*parts, "score_set", "step"}
 
@@ -200,7 +197,7 @@ def test_a_prefect_that_does_not_answer_holds_up_no_step(
         StepProgress(flow_run_id, flow_run_id).show(1, "Asking")
         summarise(flow_run_id)
         # The proxy may hear of a request only when nobody waits for its answer any more.
-        wait_until(lambda: len(proxy.asked) == 2, within_seconds=60)
+        wait_until(lambda: len(proxy.asked) == 2)
     finally:
         gone_on.set()
 
@@ -213,7 +210,4 @@ def test_after_a_retry_the_newest_summary_is_shown(mavedb: MaveDB) -> None:
     again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
     mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", again)
     key = submitted.pipeline_urn.removeprefix("urn:mavedb:")
-    wait_until(
-        lambda: ": succeeded\n" in mavedb.prefect("GET", f"artifacts/{key}/latest")["data"],
-        within_seconds=60,
-    )
+    wait_until(lambda: ": succeeded\n" in mavedb.prefect("GET", f"artifacts/{key}/latest")["data"])

@@ -80,7 +80,7 @@ def test_what_is_there_is_left_alone_and_what_differs_is_said(mavedb_as_it_was: 
         assert set(kept.values()) == {"unchanged"}
 
         tell_that_no_worker_polls(mavedb)
-        wait_until(lambda: receiver.received, within_seconds=60)
+        wait_until(lambda: receiver.received)
         assert "have no worker" in receiver.received[0].json["text"]
 
 

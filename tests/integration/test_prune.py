@@ -203,7 +203,7 @@ def settle(mavedb: MaveDB, submitted: Submitted) -> None:
         assert run_command("reconcile", **env).returncode == 0
         return are_settled(mavedb, submitted)
 
-    wait_until(is_done, within_seconds=60)
+    wait_until(is_done)
 
 
 def test_neither_verify_nor_reconcile_brings_back_what_was_pruned(mavedb: MaveDB) -> None:

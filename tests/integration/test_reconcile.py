@@ -204,7 +204,7 @@ def test_a_settled_run_is_left_alone_until_it_goes_on(mavedb: MaveDB, proxy: Pro
 
         flow_run_id = mavedb.flow_run(submitted)["id"]
         mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", RETRY)
-        wait_until(lambda: mavedb.wait_for(submitted) == "succeeded", within_seconds=60)
+        wait_until(lambda: mavedb.wait_for(submitted) == "succeeded")
         new = set(runs_of(mavedb, submitted)) - runs
         assert len(new) == len(MAIN_JOB.steps)
         reconcile(client)
@@ -277,12 +277,12 @@ def test_a_prefect_that_is_away_is_waited_for(
         reconciler = threading.Thread(target=copy_context().run, args=(reconcile_until, stop))
         reconciler.start()
     try:
-        wait_until(lambda: len(proxy.asked) > 2, within_seconds=10)
+        wait_until(lambda: len(proxy.asked) > 2)
         proxy.answer = lambda _path: None
-        wait_until(lambda: set(lost) <= set(in_audit(mavedb, two.run_ids)), within_seconds=10)
+        wait_until(lambda: set(lost) <= set(in_audit(mavedb, two.run_ids)))
     finally:
         stop.set()
-        reconciler.join(timeout=3)
+        reconciler.join(timeout=60)
     assert not reconciler.is_alive()
     monkeypatch.undo()
     settings.cache_clear()

@@ -34,8 +34,7 @@ def test_a_task_run_of_a_settled_flow_run_is_found_though_no_event_told_of_it(
     assert mavedb.wait_for(submitted) == "succeeded"
     flow_run_id = mavedb.flow_run(submitted)["id"]
     wait_until(
-        lambda: [run["state_type"] for run in mavedb.task_runs(submitted)] == ["COMPLETED"] * steps,
-        within_seconds=60,
+        lambda: [run["state_type"] for run in mavedb.task_runs(submitted)] == ["COMPLETED"] * steps
     )
     recent = datetime.now(UTC) - timedelta(minutes=5)
     settled = "SELECT count(settled_at) FROM prefect_runs WHERE :id IN (run_id, flow_run_id)"
@@ -44,8 +43,7 @@ def test_a_task_run_of_a_settled_flow_run_is_found_though_no_event_told_of_it(
             lambda: (
                 reconcile(client, since=recent)
                 and mavedb.value(settled, id=flow_run_id) == 1 + steps
-            ),
-            within_seconds=60,
+            )
         )
         recorded = mavedb.value(RECORDED, id=flow_run_id)
         # As if the stream had dropped the events of one, and the server had listed it late.

@@ -78,14 +78,11 @@ def assert_nothing_is_left_open(mavedb: MaveDB, submitted: Submitted) -> None:
         """,
         id=submitted.pipeline_id,
     )
-    wait_until(
-        lambda: not [r for r in mavedb.task_runs(submitted) if r["state_type"] == "RUNNING"],
-        within_seconds=30,
-    )
+    wait_until(lambda: not [r for r in mavedb.task_runs(submitted) if r["state_type"] == "RUNNING"])
 
 
 def wait_until_tried_again(mavedb: MaveDB, submitted: Submitted) -> None:
-    wait_until(lambda: actions(mavedb, submitted), within_seconds=20)
+    wait_until(lambda: actions(mavedb, submitted))
 
 
 @pytest.mark.usefixtures("_two_recoveries")
@@ -163,7 +160,7 @@ def test_a_step_that_had_committed_is_not_run_again_though_prefect_never_heard_o
             mavedb.fault(mavedb.stack.clingen_url, "slow", seconds=8, times=1),
             stopped(pid_of(mavedb, "prefect")),
         ):
-            wait_until(lambda: mavedb.jobs(submitted)[MAP].status == "succeeded", within_seconds=30)
+            wait_until(lambda: mavedb.jobs(submitted)[MAP].status == "succeeded")
             kill(attempt.process_id)
     assert mavedb.wait_for(submitted, within_seconds=120) == "succeeded"
     assert [a.outcome for a in attempts(mavedb, submitted, MAP)] == ["succeeded"]
@@ -197,7 +194,7 @@ def test_what_a_dead_process_still_says_of_its_task_does_not_end_the_job(mavedb:
                 drop_locks(mavedb)
                 wait_until_tried_again(mavedb, submitted)
             wait_for_end(zombie.process_id, within_seconds=60)
-            wait_until(lambda: ("CANCELLED",) in recorded_states(mavedb, zombie), within_seconds=60)
+            wait_until(lambda: ("CANCELLED",) in recorded_states(mavedb, zombie))
             assert mavedb.jobs(submitted)[MAP].status == "queued"
     assert mavedb.wait_for(submitted) == "succeeded"
     assert [a.outcome for a in attempts(mavedb, submitted, MAP)] == ["failed", "succeeded"]
@@ -230,10 +227,7 @@ def test_a_flow_run_that_workers_take_and_never_begin_is_given_up(mavedb: MaveDB
         flow_run_id = dispatched_flow_run(mavedb, submitted)
         for nth in range(1, 5):
             mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", taken)
-            wait_until(
-                lambda nth=nth: recover() or len(actions(mavedb, submitted)) == nth,
-                within_seconds=30,
-            )
+            wait_until(lambda nth=nth: recover() or len(actions(mavedb, submitted)) == nth)
     assert actions(mavedb, submitted) == [*["recover"] * 3, "give up"]
     assert pipeline_status(mavedb, submitted) == "failed"
     jobs = mavedb.jobs(submitted)
@@ -253,7 +247,7 @@ def test_a_flow_that_died_after_its_last_step_is_complete_in_prefect_too(
     # The process died before it could report the end.
     state = {"state": {"type": believed}, "force": True}
     mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", state)
-    wait_until(lambda: newest_state(mavedb, flow_run_id) == believed, within_seconds=60)
+    wait_until(lambda: newest_state(mavedb, flow_run_id) == believed)
     make_older(mavedb, flow_run_id)
     recover()
     assert mavedb.flow_run(submitted)["state_type"] == "COMPLETED"
@@ -297,7 +291,7 @@ def test_a_cancellation_that_no_worker_is_left_to_finish_is_finished(mavedb: Mav
         cancelling = {"state": {"type": "CANCELLING"}, "force": True}
         mavedb.prefect("POST", f"flow_runs/{flow_run_id}/set_state", cancelling)
         kill(attempt.process_id)
-    wait_until(lambda: pipeline_status(mavedb, submitted) == "cancelled", within_seconds=60)
+    wait_until(lambda: pipeline_status(mavedb, submitted) == "cancelled")
     make_older(mavedb, flow_run_id)
     recover()
     processes.restart(mavedb.stack.state, "worker")
@@ -356,7 +350,7 @@ def dispatched_flow_run(mavedb: MaveDB, submitted: Submitted) -> Any:
             id=submitted.pipeline_id,
         )
 
-    return wait_until(flow_run_id, within_seconds=30)
+    return wait_until(flow_run_id)
 
 
 def pipeline_status(mavedb: MaveDB, submitted: Submitted) -> str:

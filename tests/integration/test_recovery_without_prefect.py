@@ -40,11 +40,9 @@ def test_errors_of_prefect_are_waited_out(stack: Stack, monkeypatch: pytest.Monk
         recovery = threading.Thread(target=recover_until, args=(stop,))
         recovery.start()
         try:
-            wait_until(lambda: len(proxy.asked) > 1, within_seconds=30)
+            wait_until(lambda: len(proxy.asked) > 1)
             proxy.answer = lambda _: None
-            wait_until(
-                lambda: mavedb.flow_run(submitted)["state_type"] == "COMPLETED", within_seconds=30
-            )
+            wait_until(lambda: mavedb.flow_run(submitted)["state_type"] == "COMPLETED")
         finally:
             stop.set()
             recovery.join()

@@ -67,7 +67,7 @@ def test_an_older_upload_never_takes_the_place_of_a_newer_one(mavedb: MaveDB) ->
         mapping = mavedb.submit(*brca1(12, seed=42), urn=urn)
         mapper.wait_until_it_has_read()
         newest = mavedb.submit(*brca1(15, seed=43), urn=urn)
-        wait_until(lambda: mavedb.jobs(newest)[CREATE].status == "succeeded", within_seconds=60)
+        wait_until(lambda: mavedb.jobs(newest)[CREATE].status == "succeeded")
         mapper.answer()  # of twelve variants, whose URNs are others' now
         operations.resume(client, waiting.pipeline_urn, **ALICE)
         everyone = (newest, mapping, waiting)
@@ -122,7 +122,7 @@ def retried_in_prefect(mavedb: MaveDB, submitted: Submitted) -> str:
         is_another = now["run_count"] > run["run_count"]
         return now["state_type"] if is_another and now["state_type"] in FINAL else None
 
-    ended: str = wait_until(end, within_seconds=60)
+    ended: str = wait_until(end)
     return ended
 
 

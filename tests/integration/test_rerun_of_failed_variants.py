@@ -63,10 +63,7 @@ def run_in_prefect(mavedb: MaveDB, submitted: Submitted) -> Submitted:
         {"parameters": {"score_set_id": submitted.score_set_id, "only_failed_variants": True}},
     )
     urn = f"urn:mavedb:pipeline-{run['id']}"
-    planned = wait_until(
-        lambda: mavedb.rows("SELECT id FROM pipelines WHERE urn = :urn", urn=urn),
-        within_seconds=60,
-    )
+    planned = wait_until(lambda: mavedb.rows("SELECT id FROM pipelines WHERE urn = :urn", urn=urn))
     return as_pipeline(submitted, PlannedPipeline(planned[0].id, urn))
 
 

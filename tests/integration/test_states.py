@@ -138,7 +138,7 @@ def request(mavedb: MaveDB) -> list[tuple[Submitted, UUID]]:
         )
         return {row[0]: row[1] for row in rows} if len(rows) == len(ids) else None
 
-    flow_run_ids = wait_until(dispatched, within_seconds=60)
+    flow_run_ids = wait_until(dispatched)
     return [(pipeline, flow_run_ids[pipeline.pipeline_id]) for pipeline in pipelines]
 
 
@@ -205,7 +205,7 @@ def play(
     for name in BEFORE.get((state.kind, state.name), "").split():
         run.enter(name)
     if (state.kind, state.name) == (TASK, "Crashed"):
-        wait_until(partial(is_running, mavedb, pipeline), within_seconds=30)
+        wait_until(partial(is_running, mavedb, pipeline))
     if state.kind is FLOW:
         for job_key, end in TASKS_ENDED.get(state.name, {}).items():
             task = task_in(flow.flow_run, job_key)
@@ -244,13 +244,13 @@ def test_a_state_is_recorded_as_it_is_and_moves_its_job_or_pipeline(
             id=state_id,
         )
 
-    recorded = wait_until(found, within_seconds=60)[0]
+    recorded = wait_until(found)[0]
     assert recorded.run_id == entered.run.run_id
     assert (recorded.type, recorded.name) == (state.type, state.name)
     assert recorded.source[0] in state.seen_by
     becomes = AS_BEFORE[state.kind] if state.becomes == "as before" else state.becomes
     status = job_status if state.kind is TASK else pipeline_status
-    wait_until(lambda: status(mavedb, entered.pipeline) == becomes, within_seconds=30)
+    wait_until(lambda: status(mavedb, entered.pipeline) == becomes)
 
 
 def job_status(mavedb: MaveDB, pipeline: Submitted, job_key: str = CAR) -> str:
@@ -271,7 +271,7 @@ def test_a_cancelled_flow_run_leaves_nothing_open(
     mavedb: MaveDB, played: Played, name: str
 ) -> None:
     pipeline = played.runs[described(FLOW, name)].pipeline
-    wait_until(lambda: mavedb.jobs(pipeline)[GNOMAD].status == "cancelled", within_seconds=60)
+    wait_until(lambda: mavedb.jobs(pipeline)[GNOMAD].status == "cancelled")
     assert mavedb.jobs(pipeline)[CAR].status == "cancelled"
     owed = Counter(annotates for step in PLAN.steps for annotates in step.annotation_types)
     assert mavedb.account(pipeline) == {
@@ -283,10 +283,7 @@ def test_a_cancelled_flow_run_leaves_nothing_open(
 def test_recovery_decides_about_a_crashed_flow_run(mavedb: MaveDB, played: Played) -> None:
     crashed = played.runs[described(FLOW, "Crashed")]
     actions = "SELECT action FROM operator_actions WHERE pipeline_id = :id AND actor = 'recovery'"
-    wait_until(
-        lambda: mavedb.rows(actions, id=crashed.pipeline.pipeline_id) == [("recover",)],
-        within_seconds=60,
-    )
+    wait_until(lambda: mavedb.rows(actions, id=crashed.pipeline.pipeline_id) == [("recover",)])
     assert mavedb.flow_run(crashed.pipeline)["state_name"] == "AwaitingRetry"
 
 
@@ -298,9 +295,9 @@ def test_a_state_of_an_unknown_name_counts_by_its_type_and_is_logged_once(
     for job_key in (CAR, GNOMAD):
         task_in(flow_run, job_key).enter("Dreaming", "RUNNING")
     FlowInPrefect(mavedb, flow_run).enter("Dreaming", "PAUSED")
-    wait_until(lambda: pipeline_status(mavedb, pipeline) == "paused", within_seconds=60)
+    wait_until(lambda: pipeline_status(mavedb, pipeline) == "paused")
     for job_key in (CAR, GNOMAD):
-        wait_until(partial(is_running, mavedb, pipeline, job_key), within_seconds=60)
+        wait_until(partial(is_running, mavedb, pipeline, job_key))
     recorded = mavedb.rows(
         """
         SELECT t.type, count(*) FROM prefect_transitions AS t JOIN prefect_runs USING (run_id)
@@ -315,7 +312,7 @@ def test_a_state_of_an_unknown_name_counts_by_its_type_and_is_logged_once(
         lines = [line for line in log.read_text().splitlines() if "Dreaming" in line]
         return lines if len(lines) >= 2 else []
 
-    lines = wait_until(logged, within_seconds=30)
+    lines = wait_until(logged)
     assert sorted(json.loads(line)["recorded_as"] for line in lines) == ["PAUSED", "RUNNING"]
 
 
@@ -332,7 +329,7 @@ def test_what_is_left_can_be_cancelled_and_the_audit_agrees_with_prefect_about_a
         jobs = [job for pipeline in pipelines for job in mavedb.jobs(pipeline).values()]
         return all(job.status in TERMINAL_JOB_STATUSES for job in jobs)
 
-    wait_until(all_closed, within_seconds=60)
+    wait_until(all_closed)
 
     def agreeing() -> Verification | None:
         """Recovery still ends task runs meanwhile, and events tell of no scheduled runs."""
@@ -340,6 +337,6 @@ def test_what_is_left_can_be_cancelled_and_the_audit_agrees_with_prefect_about_a
         found = verify(client, since=played.started)
         return None if found.differences or found.unanswered else found
 
-    verification = wait_until(agreeing, within_seconds=60)
+    verification = wait_until(agreeing)
     assert verification.broken == []
     assert verification.states_in_prefect >= sum(1 + len(b.split()) for b in BEFORE.values())

@@ -157,7 +157,7 @@ def test_a_run_enters_the_states_that_the_page_describes(mavedb: MaveDB) -> None
             user="curator",
         )
     flow_run_id = run_steps(score_set_id)
-    wait_until(lambda: names(histories(mavedb, flow_run_id)) == STATES, within_seconds=60)
+    wait_until(lambda: names(histories(mavedb, flow_run_id)) == STATES)
 
     in_prefect = {
         UUID(state["id"]): (state["type"], state["name"])
@@ -171,7 +171,7 @@ def test_a_run_enters_the_states_that_the_page_describes(mavedb: MaveDB) -> None
         for run in runs
         for name in run.split()
     }
-    wait_until(lambda: recorded(mavedb, flow_run_id).keys() == in_prefect.keys(), within_seconds=60)
+    wait_until(lambda: recorded(mavedb, flow_run_id).keys() == in_prefect.keys())
     rows = recorded(mavedb, flow_run_id)
     assert {state_id: (row.type, row.name) for state_id, row in rows.items()} == in_prefect
     for row in rows.values():

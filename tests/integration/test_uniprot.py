@@ -11,7 +11,7 @@ from mavedb_audit.errors import ConfigurationError, ServiceError
 from mavedb_audit.failures import RETRYABLE, FailureCategory
 from tasks.clients import uniprot
 from tasks.clients.uniprot import Ambiguous, Failed, Mapped, NotFound, Outcome, Query, Unfinished
-from tests.support_servers import Simulator, served
+from tests.support_servers import LATE, Simulator, patience, served
 
 RELEASE = "2026_03"
 UNAVAILABLE = FailureCategory.SERVICE_UNAVAILABLE
@@ -42,10 +42,14 @@ def service(server: Simulator) -> Iterator[Simulator]:
 
 
 def collect(
-    service: Simulator, *accessions: str, jobs: dict[str, str] | None = None, **options: Any
+    service: Simulator,
+    *accessions: str,
+    jobs: dict[str, str] | None = None,
+    read_timeout: float = 60,
+    **options: Any,
 ) -> dict[str, Outcome]:
     queries = {accession: uniprot.query(accession) for accession in accessions}
-    with uniprot.connection(service.url, connect_timeout=5, read_timeout=0.5) as client:
+    with uniprot.connection(service.url, connect_timeout=5, read_timeout=read_timeout) as client:
         outcomes = uniprot.collect(
             client,
             {q: (jobs or {}).get(a) for a, q in queries.items() if q is not None},
@@ -190,7 +194,7 @@ PACKED = {"Content-Encoding": "gzip"}
         ({"kind": "malformed"}, UNAVAILABLE, "something else than id mapping"),
         ({"kind": "malformed", "body": "[]"}, UNAVAILABLE, "something else than id mapping"),
         ({"kind": "reset"}, FailureCategory.NETWORK_ERROR, "broke"),
-        ({"kind": "slow", "seconds": 1}, FailureCategory.TIMEOUT, "in time"),
+        (LATE, FailureCategory.TIMEOUT, "in time"),
     ],
 )
 def test_a_service_that_is_down_says_why_and_is_asked_again(
@@ -198,7 +202,7 @@ def test_a_service_that_is_down_says_why_and_is_asked_again(
 ) -> None:
     service.fail(**fault, match=request_of, times=1)
     with pytest.raises(ServiceError, match=said) as caught:
-        collect(service, "NP_009225.1")
+        collect(service, "NP_009225.1", read_timeout=patience(fault))
     assert caught.value.category is category
     assert category in RETRYABLE
     assert collect(service, "NP_009225.1") == {"NP_009225.1": Mapped("P38398", RELEASE)}

@@ -138,7 +138,7 @@ def finished_job(uniprot_url: str, database: str, ids: str) -> str:
     form = {"from": database, "to": "UniProtKB", "ids": ids}
     job_id: str = httpx.post(f"{uniprot_url}/idmapping/run", data=form).json()["jobId"]
     status = f"{uniprot_url}/idmapping/status/{job_id}"
-    wait_until(lambda: httpx.get(status).status_code == 303, within_seconds=20)
+    wait_until(lambda: httpx.get(status).status_code == 303)
     return job_id
 
 

@@ -60,7 +60,6 @@ def run_to_its_end(mavedb: MaveDB, flow: str) -> None:
             run
             if (run := mavedb.prefect("GET", f"flow_runs/{flow_run}"))["state_type"] in FINAL
             else None
-        ),
-        within_seconds=60,
+        )
     )
     assert ended["state_type"] == "COMPLETED", ended["state"]["message"]

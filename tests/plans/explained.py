@@ -116,7 +116,10 @@ GROWING = frozenset(
 
 
 def assert_read(statements: Sequence[Statement], most_rows: float, *indexes: str) -> None:
-    """No growing table was read as a whole, these indexes served, and so many rows were enough."""
+    """No growing table was read as a whole, these indexes served, and so many rows were enough.
+
+    The bound is to be generous: which of two good plans is taken depends on the statistics.
+    """
     said = "\n".join(map(str, statements))
     scans = [scan for each in statements for scan in each.scans if scan.table in GROWING]
     assert scans, f"nothing was read:\n{said}"

@@ -51,7 +51,7 @@ def jobs_by(**narrowed: Any) -> Asks:
 READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
     "why has a variant this status": (
         lambda connection, years: stories.why(connection, f"{years.small}#7"),
-        150,
+        500,
         ("variants_urn_key", STATUSES_OF_VARIANT, "job_attempts_job_id_attempt_key"),
     ),
     "why, of one type": (
@@ -61,12 +61,12 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
     ),
     "the account of a large score set": (
         lambda connection, years: score_sets.account(connection, years.large),
-        2_500,
+        10_000,
         ("uq_account_counts",),
     ),
     "the account of a small score set": (
         lambda connection, years: score_sets.account(connection, years.small),
-        150,
+        500,
         ("uq_account_counts",),
     ),
     "variants with a rare reason": (
@@ -83,7 +83,7 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
         2_000,
         ("uq_account_counts", "variants_pkey"),
     ),
-    "variants of a type, page two": (second_page, 8_000, ("uq_account_counts", "variants_pkey")),
+    "variants of a type, page two": (second_page, 20_000, ("uq_account_counts", "variants_pkey")),
     "variants of a small score set": (
         variants_of("small", annotation_type=CLINVAR, status="success"),
         1_000,
@@ -104,32 +104,32 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
             to_version="01_2025",
             only=[releases.Change.NEVER],
         ),
-        6_000,
+        20_000,
         ("uq_account_counts", "variants_pkey"),
     ),
     "failures by reason": (
         lambda connection, _: failures.failures(connection),
-        10_000,
+        20_000,
         ("ix_account_counts_failed", "ix_planned_jobs_score_set_id_job_key"),
     ),
     "failures by score set": (
         lambda connection, _: failures.failures(connection, by="score-set"),
-        10_000,
+        20_000,
         ("ix_account_counts_failed", A_TYPE_OF_VARIANT),
     ),
     "failures of the last week": (
         lambda connection, _: failures.failures(
             connection, since=datetime.now(UTC) - timedelta(days=7)
         ),
-        6_000,
+        20_000,
         ("ix_account_counts_failed",),
     ),
-    "the newest pipelines": (pipelines_by(), 5_000, ("ix_pipelines_created_at",)),
-    "the tenth page of pipelines": (pipelines_by(450), 5_000, ("ix_pipelines_created_at",)),
+    "the newest pipelines": (pipelines_by(), 10_000, ("ix_pipelines_created_at",)),
+    "the tenth page of pipelines": (pipelines_by(450), 10_000, ("ix_pipelines_created_at",)),
     "the pipelines that run": (pipelines_by(status="running"), 1_000, ("ix_pipelines_status",)),
     "the pipelines of a score set": (
         pipelines_by(score_set_urn="urn:mavedb:00900000-a-77"),
-        5_000,
+        10_000,
         ("ix_planned_jobs_score_set_id_job_key",),
     ),
     "the pipelines of a request": (
@@ -149,7 +149,7 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
     ),
     "a pipeline that runs": (
         lambda connection, years: pipelines.detail(connection, years.running.urn),
-        5_000,
+        10_000,
         ("pipelines_urn_key", "ix_job_runs_pipeline_id", "ix_prefect_runs_job_id"),
     ),
     "all that befell a pipeline": (
@@ -162,7 +162,7 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
     "the jobs of a pipeline": (jobs_by(pipeline_id=77), 50, ("ix_job_runs_pipeline_id",)),
     "how the whole does": (
         lambda connection, _: system.system(connection),
-        6_000,
+        20_000,
         (
             "ix_prefect_transitions_recorded_at",
             "ix_prefect_runs_open",
@@ -202,7 +202,7 @@ READING: Mapping[str, tuple[Asks, int, tuple[str, ...]]] = {
     ),
     "which conditions last": (
         lambda connection, _: alerts.find_conditions(connection, ["slack"]),
-        6_000,
+        20_000,
         ("ix_prefect_transitions_recorded_at",),
     ),
     "whether a newer upload is there": (

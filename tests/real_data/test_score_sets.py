@@ -216,7 +216,7 @@ def assert_prefect_agrees(mavedb: MaveDB, submitted: Submitted) -> None:
         settled = len(states) == len(jobs) - 1 and "RUNNING" not in states.values()
         return states if settled else None
 
-    states = wait_until(final_states, within_seconds=30)
+    states = wait_until(final_states)
     assert {key: expected[state] for key, state in states.items()} == {
         key: job.status for key, job in jobs.items() if key != "start_pipeline"
     }

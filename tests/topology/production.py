@@ -91,7 +91,7 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
         for name in WORKERS:
             worker = stack.start_worker(limited, name, name)
             online = partial(stack.is_worker_online, http, limited, name)
-            processes.wait_until(worker, online, within_seconds=60)
+            processes.wait_until(worker, online)
         for name in AUDITS:
             own = {**_PATIENCE, "AUDIT_HTTP_PORT": str(ports[name])}
             audit = stack.start(limited, name, [stack.script("mavedb-audit"), "serve"], own)

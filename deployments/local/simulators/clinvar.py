@@ -24,7 +24,7 @@ OWN_KINDS = frozenset({"drip", "changed"})
 
 _NAMELESS = re.compile(r"|(python-(httpx|requests|urllib)|curl|wget)\b.*", re.IGNORECASE)
 _FIRST = (2015, 2)
-_PIECES, _PAUSE_SECONDS = 8, 0.1
+_PIECES, _PAUSE_SECONDS = 8, 0.5
 
 #: The gz file of a year and month, if there is such a release.
 Files = Callable[[int, int], bytes | None]
