@@ -6,12 +6,13 @@ one costs a tenth of a second.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
 import stamina
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from httpx import codes
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     GlobalConcurrencyLimitCreate,
     GlobalConcurrencyLimitUpdate,
@@ -53,6 +54,7 @@ LIMITS: Mapping[Service, int] = {
 def slot_at(service: Service, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold one of the service's slots. Calls `on_wait` if all are taken now, then waits for one.
 
+    A limit that is switched off in Prefect holds nobody up.
     A slot whose lease Prefect does not renew, because it is away, stays ours, and one that it does
     not take back is left to its lease's end: what the step does is not worth throwing away for it.
     Raises ConfigurationError when Prefect has no such limit, and ServiceError (network_error) when
@@ -77,30 +79,39 @@ def _take_patiently(service: Service, on_wait: Callable[[], None]) -> ExitStack:
     )
     try:
         return retry(_take)(service, on_wait)
-    except ObjectNotFound:
-        raise ConfigurationError(
-            f"Prefect has no concurrency limit {service}: `mavedb-audit limits apply` makes it"
-        ) from None
     except _UNANSWERED as error:
         said = f"gave no slot of {service}: {error.__cause__ or error}"
         raise ServiceError("Prefect", said, FailureCategory.NETWORK_ERROR) from error
 
 
 def _take(service: Service, on_wait: Callable[[], None]) -> ExitStack:
-    with get_client(sync_client=True) as client:
-        limit = client.read_global_concurrency_limit_by_name(service)
-    if limit.active_slots >= limit.limit:
-        on_wait()
     slot = ExitStack()
-    slot.enter_context(
-        concurrency(
-            service.value,
-            lease_duration=_LEASE_SECONDS,
-            strict=True,
-            raise_on_lease_renewal_failure=False,
-        )
-    )
+    try:
+        slot.enter_context(_slot(service, max_retries=0))
+    except ConcurrencySlotAcquisitionError as error:
+        if error.__cause__ is None:
+            raise ConfigurationError(
+                f"Prefect has no concurrency limit {service}: `mavedb-audit limits apply` makes it"
+            ) from None
+        if not _all_are_taken(error.__cause__):
+            raise
+        on_wait()
+        slot.enter_context(_slot(service))
     return slot
+
+
+def _slot(service: Service, max_retries: int | None = None) -> AbstractContextManager[None]:
+    return concurrency(
+        service.value,
+        max_retries=max_retries,
+        lease_duration=_LEASE_SECONDS,
+        strict=True,
+        raise_on_lease_renewal_failure=False,
+    )
+
+
+def _all_are_taken(error: BaseException) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == codes.LOCKED
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """How much of a service our steps take: its slots in Prefect, and the wait that it asks for."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 
 import httpx
 import pytest
@@ -33,6 +36,35 @@ def test_who_finds_no_slot_waits_and_says_so(mavedb: MaveDB) -> None:
             assert httpx.get(requests).json() == []
         assert mavedb.wait_for(submitted) == "succeeded"
     assert len(httpx.get(requests).json()) == 1
+
+
+def test_of_two_who_come_at_once_the_one_that_waits_says_so(mavedb: MaveDB) -> None:
+    somebody_waits = threading.Event()
+    at_once = threading.Barrier(2)
+
+    def ask() -> None:
+        at_once.wait(timeout=60)
+        with slot_at(Service.UNIPROT, on_wait=somebody_waits.set):
+            assert somebody_waits.wait(timeout=60)
+
+    with limit(mavedb, Service.UNIPROT, 1), ThreadPoolExecutor(2) as callers:
+        # Each caller with Prefect's settings, which are of the context.
+        asked = [callers.submit(copy_context().run, ask) for _ in range(2)]
+        for each in asked:
+            each.result()
+
+
+def test_a_limit_that_is_switched_off_holds_nobody_up(mavedb: MaveDB) -> None:
+    with limit(mavedb, Service.UNIPROT, 1):
+        mavedb.prefect("PATCH", f"v2/concurrency_limits/{Service.UNIPROT}", {"active": False})
+        try:
+            with ExitStack() as slots:
+                for _ in range(2):
+                    slots.enter_context(
+                        slot_at(Service.UNIPROT, on_wait=lambda: pytest.fail("there is no limit"))
+                    )
+        finally:
+            mavedb.prefect("PATCH", f"v2/concurrency_limits/{Service.UNIPROT}", {"active": True})
 
 
 def test_a_limit_that_is_missing_is_named_and_made_by_one_command(
