@@ -39,7 +39,7 @@ logger = logger_of(__name__)
 QUEUE_SIZE = 100_000
 _BATCH_SIZE = 500
 #: How long a batch waits for company.
-_GATHER_SECONDS = 0.1
+_GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 1.0
 
 #: Prefect's server stores an event up to 5 seconds after it sent it out.

@@ -68,7 +68,7 @@ def _migrated_database(postgres: Cluster) -> str:
         processes.prepare_folder(state)
         processes.claim(state)
         migrations = local_stack.migrate(state, {"DATABASE_URL": postgres.url(_MIGRATED)})
-        processes.wait_for_success(state, migrations, within_seconds=60)
+        processes.wait_for_success(state, migrations)
     return _MIGRATED
 
 

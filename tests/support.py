@@ -141,9 +141,9 @@ class MaveDB:
         )
         return flow_run_id
 
-    def wait_for(self, submitted: Submitted, *, within_seconds: float = 90) -> str:
+    def wait_for(self, submitted: Submitted) -> str:
         """The pipeline's status, once it is terminal and Prefect has ended its flow run, too."""
-        status: str = wait_until(lambda: self._ended(submitted), within_seconds=within_seconds)
+        status: str = wait_until(lambda: self._ended(submitted), within_seconds=240)
         return status
 
     def _ended(self, submitted: Submitted) -> str | None:
@@ -311,7 +311,7 @@ def brca1(variants: int, seed: int = 1) -> tuple[str, str]:
     return generate(seed, variants, BRCA1_RING)
 
 
-def wait_until(condition: Any, *, within_seconds: float = 60) -> Any:
+def wait_until(condition: Any, *, within_seconds: float = 180) -> Any:
     """The first true value of `condition`, asked again and again; fails when it comes too late."""
     deadline = time.monotonic() + within_seconds
     while not (value := condition()):

@@ -58,7 +58,7 @@ def kill(pid: int) -> None:
 def terminate(pid: int) -> None:
     """SIGTERM, as a deploy sends it, and wait until the process is gone."""
     os.kill(pid, signal.SIGTERM)
-    wait_for_end(pid, within_seconds=60)
+    wait_for_end(pid)
 
 
 def drop_locks(mavedb: MaveDB) -> None:
@@ -87,14 +87,14 @@ def restart_postgres(mavedb: MaveDB) -> None:
     engine().dispose()
 
 
-def wait_for_end(pid: int, *, within_seconds: float = 30) -> None:
+def wait_for_end(pid: int) -> None:
     def has_ended() -> bool:
         try:
             return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
-    wait_until(has_ended, within_seconds=within_seconds)
+    wait_until(has_ended)
 
 
 def pid_of(mavedb: MaveDB, part: str) -> int:

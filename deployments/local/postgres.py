@@ -86,7 +86,7 @@ def wait(part: Part, cluster: Cluster) -> None:
             return False
         return True
 
-    processes.wait_until(part, answers, within_seconds=60)
+    processes.wait_until(part, answers)
 
 
 def create_databases(cluster: Cluster, names: Iterable[str], template: str = "template1") -> None:

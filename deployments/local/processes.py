@@ -22,6 +22,8 @@ import psutil
 from mavedb_audit.errors import MaveDBAuditError
 
 _MARK = "MAVEDB_AUDIT_LOCAL_STATE"
+#: How long a part may take to begin, or to do the one thing that it is there for.
+PATIENCE_SECONDS = 180.0
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 10.0
 _LOG_LINES_SHOWN = 15
@@ -169,7 +171,9 @@ def environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def wait_until(part: Part, is_ready: Callable[[], bool], *, within_seconds: float) -> None:
+def wait_until(
+    part: Part, is_ready: Callable[[], bool], *, within_seconds: float = PATIENCE_SECONDS
+) -> None:
     """Wait for a part's health probe. Raises PartFailedError when it ends or is too late."""
     deadline = time.monotonic() + within_seconds
     while not is_ready():
@@ -198,7 +202,7 @@ def wait_for_burial(pid: int) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def wait_for_success(state: Path, part: Part, *, within_seconds: float) -> None:
+def wait_for_success(state: Path, part: Part, *, within_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for a part that does one thing and ends. Raises PartFailedError when it fails."""
     try:
         code = part.process.wait(within_seconds)

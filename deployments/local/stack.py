@@ -140,7 +140,7 @@ def _start_all(
     migrations = migrate(state, stack.env, making_tables)
     simulators = start_simulators(stack, ports)
     valkey.wait(cache, ports["valkey"])
-    processes.wait_for_success(state, migrations, within_seconds=60)
+    processes.wait_for_success(state, migrations)
     # The port is for it alone: another `serve` under the stack's settings could not have it, too.
     audit = start(
         stack,
@@ -151,19 +151,19 @@ def _start_all(
 
     # Without the caller's proxies: all of this is on loopback.
     with httpx.Client(trust_env=False, timeout=5) as http:
-        wait_for_http(http, server, f"{stack.prefect_api_url}/health", within_seconds=120)
+        wait_for_http(http, server, f"{stack.prefect_api_url}/health")
         create_work_pool(http, stack)
         limits = start(stack, "limits", [script("mavedb-audit"), "limits", "apply"])
         deploy = start(stack, "deploy", [*PREFECT, "--no-prompt", "deploy", "--all"])
         name = f"local-{secrets.token_hex(4)}"
         worker = start_worker(stack, "worker", name)
         for url in stack.simulator_urls.values():
-            wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
-        processes.wait_until(audit, lambda: is_audit_listening(stack), within_seconds=60)
-        wait_for_http(http, audit, f"{stack.audit_url}/health", within_seconds=60)
-        processes.wait_for_success(state, deploy, within_seconds=90)
-        processes.wait_for_success(state, limits, within_seconds=60)
-        processes.wait_until(worker, lambda: is_worker_online(http, stack, name), within_seconds=60)
+            wait_for_http(http, simulators, f"{url}/simulator/requests")
+        processes.wait_until(audit, lambda: is_audit_listening(stack))
+        wait_for_http(http, audit, f"{stack.audit_url}/health")
+        processes.wait_for_success(state, deploy)
+        processes.wait_for_success(state, limits)
+        processes.wait_until(worker, lambda: is_worker_online(http, stack, name))
     return stack
 
 
@@ -305,14 +305,14 @@ def script(name: str) -> Path:
     return Path(sys.executable).with_name(name)
 
 
-def wait_for_http(http: httpx.Client, part: Part, url: str, *, within_seconds: float) -> None:
+def wait_for_http(http: httpx.Client, part: Part, url: str) -> None:
     def answers() -> bool:
         try:
             return http.get(url).status_code == 200
         except httpx.TransportError:
             return False
 
-    processes.wait_until(part, answers, within_seconds=within_seconds)
+    processes.wait_until(part, answers)
 
 
 def create_work_pool(http: httpx.Client, stack: Stack) -> None:

@@ -43,4 +43,4 @@ def wait(part: Part, port: int) -> None:
         except OSError:
             return False
 
-    processes.wait_until(part, answers, within_seconds=20)
+    processes.wait_until(part, answers)

@@ -187,4 +187,4 @@ def _restore(mavedb: MaveDB) -> None:
         httpx.delete(f"{url}/simulator/faults").raise_for_status()
     raise_limits(mavedb.stack)
     opened = "SELECT count(*) FROM pipelines WHERE status <> ALL (:terminal)"
-    wait_until(lambda: mavedb.value(opened, terminal=list(TERMINAL)) == 0, within_seconds=180)
+    wait_until(lambda: mavedb.value(opened, terminal=list(TERMINAL)) == 0)

@@ -64,9 +64,7 @@ def without_limit(stack: Stack, service: str) -> Iterator[None]:
 
 def test_nothing_is_wrong_with_a_deployment_that_is_well(mavedb: MaveDB) -> None:
     # What another test broke is caught up with soon.
-    wait_until(
-        lambda: run_command("doctor", **mavedb.stack.env).returncode == 0, within_seconds=120
-    )
+    wait_until(lambda: run_command("doctor", **mavedb.stack.env).returncode == 0)
     findings = examined(0, **mavedb.stack.env)
     assert wrong(findings) == set()
     seen = {name for name, finding in findings.items() if finding["ok"]}

@@ -132,8 +132,8 @@ def test_a_deploy_and_a_lost_queue_leave_nothing_behind(mavedb: MaveDB) -> None:
             processes.restart(state, part)
         wait_until(lambda: prefect_answers(mavedb))
         processes.restart(state, "worker")
-        assert mavedb.wait_for(running, within_seconds=180) == "succeeded"
-    assert mavedb.wait_for(queued, within_seconds=180) == "succeeded"
+        assert mavedb.wait_for(running) == "succeeded"
+    assert mavedb.wait_for(queued) == "succeeded"
     assert outcomes(mavedb, running, CREATE) == ["succeeded"]
     assert outcomes(mavedb, running, MAP) == ["failed", "succeeded"]
     for submitted in (running, queued):
@@ -246,7 +246,7 @@ def test_an_outage_of_the_database_costs_no_pipeline_anything_but_time(mavedb: M
     time.sleep(OUTAGE_SECONDS)
     restart_postgres(mavedb)
     everyone = (ending, waiting, failing)
-    assert [mavedb.wait_for(each, within_seconds=180) for each in everyone] == ["succeeded"] * 3
+    assert [mavedb.wait_for(each) for each in everyone] == ["succeeded"] * 3
     (in_step,), (in_wait,), (first, second) = (attempts(mavedb, each, MAP) for each in everyone)
     assert [(a.outcome, a.run_count) for a in (in_step, in_wait)] == [("succeeded", 1)] * 2
     assert in_wait.started_at >= in_step.finished_at

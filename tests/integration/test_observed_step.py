@@ -69,10 +69,7 @@ def run(mavedb: MaveDB, mapped: Submitted, correlation_id: str, **env: str) -> s
         "correlation_id": correlation_id,
     }
     flow_run_id = mavedb.create_flow_run(STEP, parameters, env=env)
-    wait_until(
-        lambda: mavedb.prefect("GET", f"flow_runs/{flow_run_id}")["state_type"] in FINAL,
-        within_seconds=90,
-    )
+    wait_until(lambda: mavedb.prefect("GET", f"flow_runs/{flow_run_id}")["state_type"] in FINAL)
     return str(flow_run_id)
 
 
@@ -101,7 +98,7 @@ def test_what_fails_for_good_is_told_once_and_what_succeeds_in_the_end_never(
                   JOIN pipelines ON pipelines.id = pipeline_id WHERE urn = :urn
             """
             urn = f"urn:mavedb:pipeline-{failed}"
-            wait_until(lambda: mavedb.value(settled, urn=urn), within_seconds=120)
+            wait_until(lambda: mavedb.value(settled, urn=urn))
             assert find(["slack"]) == 0
     monkeypatch.undo()
     settings.cache_clear()

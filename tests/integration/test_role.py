@@ -190,7 +190,7 @@ def test_every_pipeline_runs_under_the_role(mavedb: MaveDB) -> None:
                     ids[name] = mavedb.create_flow_run(name, runs[name], env=env)
             return found if set(found.values()) <= FINAL - {"CANCELLED"} else None
 
-        states: dict[str, str] = wait_until(ended, within_seconds=180)
+        states: dict[str, str] = wait_until(ended)
         return states
 
     first = states_after({"validate_map_annotate_score_set": {**score_set, **scores}})

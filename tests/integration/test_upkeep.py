@@ -21,9 +21,7 @@ def test_its_schedule_makes_a_run_every_ten_minutes(mavedb: MaveDB, flow: str) -
             if run["auto_scheduled"]
         ]
 
-    first, second, *_ = wait_until(
-        lambda: found if len(found := times()) > 1 else None, within_seconds=90
-    )
+    first, second, *_ = wait_until(lambda: found if len(found := times()) > 1 else None)
     assert first.minute % 5 == 0
     assert (second - first).total_seconds() == 600
 

@@ -58,7 +58,7 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
         stack.start(owner, "prefect-migrations", upgrade, prefect),
     )
     for part in migrations:
-        processes.wait_for_success(state, part, within_seconds=90)
+        processes.wait_for_success(state, part)
     with psycopg.connect(owner.database_url, autocommit=True) as connection:
         connection.execute((PRODUCTION / "role.sql").read_text())
         connection.execute(f"CREATE ROLE {_USER} LOGIN PASSWORD '{_PASSWORD}' IN ROLE mavedb_audit")
@@ -81,13 +81,13 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
     with httpx.Client(trust_env=False, timeout=5) as http:
         for name, server in zip(SERVERS, servers, strict=True):
             health = f"http://{LOOPBACK}:{ports[name]}/api/health"
-            stack.wait_for_http(http, server, health, within_seconds=120)
+            stack.wait_for_http(http, server, health)
         apply = stack.start(
             limited, "apply", [sys.executable, "-m", "deployments.production", "apply"]
         )
-        processes.wait_for_success(state, apply, within_seconds=120)
+        processes.wait_for_success(state, apply)
         for url in owner.simulator_urls.values():
-            stack.wait_for_http(http, simulators, f"{url}/simulator/requests", within_seconds=60)
+            stack.wait_for_http(http, simulators, f"{url}/simulator/requests")
         for name in WORKERS:
             worker = stack.start_worker(limited, name, name)
             online = partial(stack.is_worker_online, http, limited, name)
@@ -96,7 +96,7 @@ def _start_all(state: Path, retry_delays_seconds: Sequence[float]) -> Stack:
             own = {**_PATIENCE, "AUDIT_HTTP_PORT": str(ports[name])}
             audit = stack.start(limited, name, [stack.script("mavedb-audit"), "serve"], own)
             health = f"http://{LOOPBACK}:{ports[name]}/health"
-            stack.wait_for_http(http, audit, health, within_seconds=60)
+            stack.wait_for_http(http, audit, health)
     return limited
 
 

@@ -200,7 +200,7 @@ def database() -> Iterator[Engine]:
     with _folder() as state, _cluster(state) as cluster:
         postgres.create_databases(cluster, ["mavedb"])
         migrations = stack.migrate(state, {"DATABASE_URL": cluster.url("mavedb")})
-        processes.wait_for_success(state, migrations, within_seconds=60)
+        processes.wait_for_success(state, migrations)
         with _engine(cluster.url("mavedb")) as engine:
             yield engine
 

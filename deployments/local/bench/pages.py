@@ -248,7 +248,7 @@ def _served(engine: Engine) -> Iterator[httpx.Client]:
             )
             headers = {"Authorization": f"Bearer {token}", "Accept": "text/html"}
             with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as http:
-                wait_for_http(http, part, "/health", within_seconds=60)
+                wait_for_http(http, part, "/health")
                 yield http
         finally:
             processes.stop(state)
