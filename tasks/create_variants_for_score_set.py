@@ -56,7 +56,7 @@ def create_variants_for_score_set(
     counts_file_key: str | None,
     score_columns_metadata: Mapping[str, Any] | None,
     count_columns_metadata: Mapping[str, Any] | None,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Validate the files by MaveDB's rules, then replace the variants in one transaction.
 

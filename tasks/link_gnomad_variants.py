@@ -82,8 +82,8 @@ _LINK = """
 @audited_task
 def link_gnomad_variants(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    correlation_id: str | None = None,
 ) -> None:
     """Ask gnomAD once for all of the score set's ClinGen alleles, and link what it has.
 

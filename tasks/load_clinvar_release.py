@@ -13,7 +13,7 @@ def load_clinvar_release(
     step: Step,
     year: int | None = None,
     month: int | None = None,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Without year and month the newest release that is published. Once loaded it stays."""
     if year is None or month is None:

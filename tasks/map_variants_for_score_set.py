@@ -100,7 +100,7 @@ def map_variants_for_score_set(
     step: Step,
     score_set_id: int,
     updater_id: int | None,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Ask the mapper for the whole score set, and keep its answer as the current mapping.
 

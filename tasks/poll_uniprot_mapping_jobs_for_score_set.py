@@ -30,8 +30,8 @@ Outcome = uniprot.Outcome | Unasked
 def poll_uniprot_mapping_jobs_for_score_set(
     step: Step,
     score_set_id: int,
-    mapping_jobs: Mapping[str, Any],  # noqa: ARG001 - as planned; the submitting step fills it in
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    mapping_jobs: Mapping[str, Any],  # as planned; the submitting step fills it in
+    correlation_id: str | None = None,
 ) -> None:
     """Give each target the one UniProt accession that its reference sequence maps to, or none.
 

@@ -71,7 +71,7 @@ Targets = Mapping[str, Target]
 def populate_mapped_hgvs_for_score_set(
     step: Step,
     score_set_id: int,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Write hgvs_assay_level as the mapper gave it, and hgvs_g, hgvs_c, hgvs_p as ClinGen does."""
     with step.reading() as connection:

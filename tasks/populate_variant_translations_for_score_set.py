@@ -45,8 +45,8 @@ class Translations:
 @audited_task
 def populate_variant_translations_for_score_set(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    correlation_id: str | None = None,
 ) -> None:
     """Write the pairs of each variant's alleles.
 

@@ -44,8 +44,8 @@ _WRITE_CONSEQUENCES = """
 @audited_task
 def populate_vep_for_score_set(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    correlation_id: str | None = None,
 ) -> None:
     """Ask about each distinct HGVS once, and give its consequence to every variant that has it.
 

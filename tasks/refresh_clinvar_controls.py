@@ -106,10 +106,10 @@ class Finding:
 @audited_task
 def refresh_clinvar_controls(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
     year: int,
     month: int,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Only this score set's variants, and of their links only this release's, are touched."""
     release = Release(year, month)

@@ -21,7 +21,7 @@ _VIEWS = """
 @audited_task
 def refresh_materialized_views(
     step: Step,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Readers of a view that has a unique index are not held up meanwhile."""
     with step.reading() as connection:

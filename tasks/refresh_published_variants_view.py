@@ -9,8 +9,8 @@ from mavedb_audit.steps import Step
 @audited_task
 def refresh_published_variants_view(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    correlation_id: str | None = None,
 ) -> None:
     """Readers of the view are not held up meanwhile."""
     step.progress(0, 100, "Refreshing the published variants view")

@@ -47,9 +47,9 @@ class Candidate:
 @audited_task
 def submit_score_set_mappings_to_car(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    updater_id: int | None = None,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    updater_id: int | None = None,
+    correlation_id: str | None = None,
 ) -> None:
     """Register each distinct HGVS once, and give its allele id to every variant that has it."""
     config = settings()

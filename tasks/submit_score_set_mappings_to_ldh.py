@@ -45,7 +45,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 def submit_score_set_mappings_to_ldh(
     step: Step,
     score_set_id: int,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Send the variants in batches, and write what became of each before the next one is sent.
 

@@ -15,7 +15,7 @@ from tasks.uniprot_targets import Target, Unasked, queries, read_targets
 def submit_uniprot_mapping_jobs_for_score_set(
     step: Step,
     score_set_id: int,
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    correlation_id: str | None = None,
 ) -> None:
     """Submit one job for each distinct accession, and hand the jobs on to the step that polls.
 

@@ -21,8 +21,8 @@ _ALLELE_IDS = f"""
 @audited_task
 def warm_clingen_cache(
     step: Step,
-    score_set_id: int,  # noqa: ARG001 - part of the job's parameters
-    correlation_id: str | None = None,  # noqa: ARG001 - part of the job's parameters
+    score_set_id: int,
+    correlation_id: str | None = None,
 ) -> None:
     """Its result counts the alleles that are known, unknown and not answered about."""
     with step.reading() as connection:
