@@ -31,13 +31,17 @@ from deployments.local.bench import (
     transitions,
     variants,
 )
-from deployments.local.bench.figures import Figure, obstacles_of, table_of, write_json
+from deployments.local.bench.figures import (
+    Figure,
+    console_for_tables,
+    obstacles_of,
+    table_of,
+    write_json,
+)
 from deployments.local.ports import choose
 from deployments.local.postgres import Cluster
 from deployments.local.stack import Stack
 from mavedb_audit.errors import ConfigurationError
-
-_WIDTH_IN_A_FILE = 120
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,7 @@ def run(size: str, only: str = "") -> None:
     for name in wanted:
         if name not in FIGURES:
             raise ConfigurationError(f"ONLY names {name!r}: there are {', '.join(FIGURES)}")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_IN_A_FILE)
+    console = console_for_tables()
     figures: list[Figure] = []
     load_before = _load()
     try:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from mavedb_audit.errors import MaveDBAuditError
+
+_WIDTH_IN_A_FILE = 120
 
 
 class MeasurementError(MaveDBAuditError):
@@ -140,3 +143,9 @@ def _rounded(number: float) -> float:
 
 def _shown(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def console_for_tables() -> Console:
+    """As wide as the terminal; a file is wide enough for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_IN_A_FILE)

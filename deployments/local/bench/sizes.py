@@ -7,11 +7,11 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure as Drawing
-from rich.console import Console
 from rich.table import Table
 
 from deployments.local import bench
 from deployments.local.bench import mapping, statuses, variants
+from deployments.local.bench.figures import console_for_tables
 from deployments.local.stack import PROJECT
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -36,7 +36,7 @@ def plot(sizes: Sequence[int] = SIZES, file: Path = PLOT) -> None:
 
     A slope of 1 is a cost that grows as the number of variants does.
     """
-    console = Console()
+    console = console_for_tables()
     with bench.database() as engine:
         measured: dict[str, list[float]] = {work: [] for work in _WORK}
         for size in sizes:
