@@ -33,7 +33,7 @@ from mavedb_audit.states import RunKind
 _RATE = 20
 _MOST_SECONDS = 0.5
 _OBSTACLE = (
-    "most of it is Prefect's own stream's; the mirror adds the tenth of a second in which it"
+    "most of it is Prefect's own stream's; the mirror adds the fiftieth of a second in which it"
     " gathers a batch"
 )
 _LEAST_OF_STREAM = 0.9
