@@ -21,6 +21,7 @@ import ijson
 
 from mavedb_audit.errors import ServiceError, StepError
 from mavedb_audit.failures import FailureCategory
+from mavedb_audit.texts import storable
 from tasks.clients.bounds import AnswerTooSlowError
 from tasks.clients.http import Client, excerpt, raise_for_status, tls, transport_error
 
@@ -182,7 +183,7 @@ def _score(record: Any) -> MappedScore:
         variant_urn=urn,
         pre_mapped=record.get("pre_mapped") or None,
         post_mapped=record.get("post_mapped") or None,
-        vrs_version=record.get("vrs_version"),
+        vrs_version=storable(record.get("vrs_version") or "") or None,
         error_message=record.get("error_message"),
         outcome=record.get("outcome"),
     )
@@ -354,7 +355,7 @@ def _version(head: Mapping[str, Any]) -> str:
     versions = [head.get("dcd_mapping_version")] + [
         mapping.get("tool_version") for mapping in head.get("target_mappings") or []
     ]
-    return next((str(version) for version in versions if version), "unknown")
+    return next((storable(str(version)) for version in versions if version), "unknown")
 
 
 def _unquoted(message: str) -> str:

@@ -312,6 +312,18 @@ def test_a_broken_answer_stores_nothing(
     assert len(mapper.map()[1]) == 1000
 
 
+def test_a_version_holds_nothing_that_the_database_does_not(mapper: Mapper) -> None:
+    mapper.prepare(
+        {
+            **GENERATION_B,
+            "dcd_mapping_version": "2025.2\x00",
+            "mapped_scores": [{**GOOD, "vrs_version": "2.0\x00"}],
+        }
+    )
+    result, (score,) = mapper.map()
+    assert (result.mapper_version, score.vrs_version) == ("2025.2\ufffd", "2.0\ufffd")
+
+
 @pytest.mark.parametrize(
     "odd",
     [
