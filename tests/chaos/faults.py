@@ -72,7 +72,7 @@ def _flows(stack: Stack) -> list[psutil.Process]:
 
 def _is_flow(process: psutil.Process, stack: Stack) -> bool:
     try:
-        is_engine = "prefect.engine" in " ".join(process.cmdline())
+        is_engine = "flows.engine" in " ".join(process.cmdline())
         return is_engine and process.environ().get("PREFECT_HOME") == stack.env["PREFECT_HOME"]
     except psutil.Error:
         return False  # it ended meanwhile, or is somebody else's
