@@ -53,7 +53,7 @@ def _measure() -> None:
     from deployments.simulation.measure import measure
 
     with tempfile.TemporaryDirectory(prefix="mavedb-simulation-") as state:
-        measured = measure(Path(state), {**costs.read_measured().runs, **_benchmark()})
+        measured = measure(Path(state), _benchmark())
     costs.MEASURED.write_text(measured.model_dump_json(indent=2) + "\n")
 
 

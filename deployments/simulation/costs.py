@@ -3,7 +3,8 @@ pipeline beside them, on a local deployment with nothing else at work (measure.p
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 class Parts(BaseModel):
     """Seconds of CPU by part of the local deployment: the worker with its flows, PostgreSQL,
-    Prefect's server with `serve`, and the services' simulators."""
+    Prefect's server with `serve`, and the services' simulators with the cache."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,12 +37,14 @@ class Parts(BaseModel):
 
 class Run(BaseModel):
     """A pipeline that ran alone. `seconds` are from its first step's begin to its last one's end,
-    and `requests` all of its steps' to services."""
+    and `requests` all of its steps' to services. `cpu` is what all parts took in the
+    `watched_seconds` around it, that which they take without pipelines too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seconds: Seconds
     requests: int
+    watched_seconds: Seconds
     cpu: Parts
 
 
@@ -57,6 +60,7 @@ class Pair(BaseModel):
 class Measured(BaseModel):
     """`empty` is a pipeline of one step that does nothing, `whole` the main pipeline, and `steps`
     pipelines of one step each, by its function; `few` and `many` are their numbers of variants.
+    `idle` is the share of a core that each part takes while no pipeline runs.
 
     `start_seconds` is the time from a request to the begin of its first step. `runs` are figures of
     the benchmark, in seconds, for where there is no bench.json.
@@ -68,46 +72,69 @@ class Measured(BaseModel):
     few: int
     many: int
     start_seconds: Seconds
+    idle: Parts
     empty: Run
     whole: Pair
     steps: Mapping[str, Pair]
     runs: Mapping[str, float]
 
+    def of_pipeline(self, run: Run) -> Work:
+        """What the parts took more than without the pipeline; less than nothing for one that takes
+        little, since they do not idle evenly."""
+        return _each(lambda took, idle: took - idle * run.watched_seconds, run.cpu, self.idle)
+
     def a_variant(self, function: str) -> Work:
-        """What one more variant takes of a step."""
-        pair = self.steps[function]
-        more = self.many - self.few
-        return Work(
-            worker=max(0.0, pair.many.cpu.worker - pair.few.cpu.worker) / more,
-            database=max(0.0, pair.many.cpu.database - pair.few.cpu.database) / more,
-            prefect=max(0.0, pair.many.cpu.prefect - pair.few.cpu.prefect) / more,
-            services=max(0.0, pair.many.cpu.services - pair.few.cpu.services) / more,
+        """What one more variant takes of a step: its share of what it takes of the main pipeline,
+        whose steps take more side by side than each alone."""
+        variants = self.many - self.few
+        return _each(
+            lambda together, alone, step: together * step / alone / variants if alone else 0.0,
+            self._more_of(self.whole),
+            self._all_steps_alone(),
+            self._more_of(self.steps[function]),
+        )
+
+    def _all_steps_alone(self) -> Work:
+        steps = PIPELINES[PIPELINE].steps
+        return _each(
+            lambda *each: sum(each), *(self._more_of(self.steps[step.function]) for step in steps)
+        )
+
+    def _more_of(self, pair: Pair) -> Work:
+        """What the many variants take more than the few."""
+        return _each(
+            lambda many, few: max(0.0, many - few),
+            self.of_pipeline(pair.many),
+            self.of_pipeline(pair.few),
         )
 
     def any_step(self) -> Work:
         """What a step takes without variants: what the main pipeline takes more than an empty one,
         its few variants apart, divided by the number of its steps."""
-        whole, empty = self.whole.few.cpu, self.empty.cpu
         steps = PIPELINES[PIPELINE].steps
         variants = [self.a_variant(step.function) for step in steps]
-
-        def rest(with_all: float, with_one: float, of_variants: Iterable[float]) -> float:
-            return max(0.0, with_all - with_one - self.few * sum(of_variants)) / (len(steps) - 1)
-
-        return Work(
-            worker=rest(whole.worker, empty.worker, (v.worker for v in variants)),
-            database=rest(whole.database, empty.database, (v.database for v in variants)),
-            prefect=rest(whole.prefect, empty.prefect, (v.prefect for v in variants)),
+        return _each(
+            lambda whole, empty, *each: (
+                max(0.0, whole - empty - self.few * sum(each)) / (len(steps) - 1)
+            ),
+            self.of_pipeline(self.whole.few),
+            self.of_pipeline(self.empty),
+            *variants,
         )
 
     def process(self) -> Work:
         """What a pipeline takes besides its steps."""
-        empty, step = self.empty.cpu, self.any_step()
-        return Work(
-            worker=max(0.0, empty.worker - step.worker),
-            database=max(0.0, empty.database - step.database),
-            prefect=max(0.0, empty.prefect - step.prefect),
+        return _each(
+            lambda empty, step: max(0.0, empty - step),
+            self.of_pipeline(self.empty),
+            self.any_step(),
         )
+
+
+def _each(of_one: Callable[..., float], *all_parts: Parts | Work) -> Work:
+    """The same of each part."""
+    names = [part.name for part in fields(Work)]
+    return Work(**{name: of_one(*(getattr(parts, name) for parts in all_parts)) for name in names})
 
 
 def read_measured(file: Path = MEASURED) -> Measured:

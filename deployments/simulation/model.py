@@ -17,6 +17,8 @@ from mavedb_audit.services import Service
 
 #: Of a core whoever works gets so much in a turn: nobody waits for a whole step of another's.
 _TURN_SECONDS = 1.0
+#: What is done without pipelines comes so often.
+_ROUND_SECONDS = 1.0
 
 Happening = Generator[Event, object, None]
 
@@ -80,15 +82,17 @@ class Deployment:
     """What the pipelines run on.
 
     Each of the `workers` takes `places` pipelines at once, None for as many as there are. With
-    `shared_cores` all parts are on one machine of so many cores, the services' simulators too;
-    without, each worker has `worker_cores` and the database `database_cores`, each of
-    `prefect_servers` has one, and the services are elsewhere.
+    `shared_cores` all parts are on one machine of so many cores, the services' simulators too, and
+    take `idle_cores` of them whether pipelines run or not; without, each worker has `worker_cores`
+    and the database `database_cores`, each of `prefect_servers` has one, and the services are
+    elsewhere.
     """
 
     workers: int
     paces: Mapping[Service, Pace]
     places: int | None = None
     shared_cores: int | None = None
+    idle_cores: float = 0.0
     worker_cores: int = 1
     database_cores: int = 1
     prefect_servers: int = 1
@@ -97,6 +101,7 @@ class Deployment:
 @dataclass(frozen=True)
 class Outcome:
     """`seconds` until the last pipeline's end, and how busy each part was, as a share of it.
+    What it does without pipelines is not counted.
 
     The parts are "workers", "database", "prefect" and the services, by the names of their limits.
     """
@@ -149,6 +154,7 @@ def _world_of(deployment: Deployment, cost: PipelineCost) -> _World:
         worker_cores = [one] * deployment.workers
         database_cores = prefect_cores = one
         simulators = _Part("simulators", one, Resource(environment))
+        environment.process(_idle(environment, one, deployment.idle_cores))
     else:
         worker_cores = [
             Resource(environment, deployment.worker_cores) for _ in range(deployment.workers)
@@ -168,6 +174,13 @@ def _world_of(deployment: Deployment, cost: PipelineCost) -> _World:
         },
         sources={step.source: Resource(environment) for step in cost.steps if step.source},
     )
+
+
+def _idle(environment: Environment, cores: Resource, idle_cores: float) -> Happening:
+    """Look for work, send heartbeats, wait: without an end."""
+    while True:
+        environment.process(_take_turns(environment, cores, idle_cores * _ROUND_SECONDS))
+        yield environment.timeout(_ROUND_SECONDS)
 
 
 def _pipeline(world: _World, cost: PipelineCost, free: Store) -> Happening:
@@ -230,21 +243,19 @@ def _ask(world: _World, step: StepCost, service: Service) -> Happening:
 
 def _work(world: _World, part: _Part, seconds: float) -> Happening:
     """So many seconds of one core, in turns with whoever else needs it."""
-    if part.lanes is None:
-        yield from _take_turns(world, part, seconds)
-        return
-    with part.lanes.request() as lane:
-        yield lane
-        yield from _take_turns(world, part, seconds)
+    with ExitStack() as held:
+        if part.lanes is not None:
+            yield held.enter_context(part.lanes.request())
+        yield from _take_turns(world.environment, part.cores, seconds)
+    world.seconds_of[part.name] += seconds
 
 
-def _take_turns(world: _World, part: _Part, seconds: float) -> Happening:
+def _take_turns(environment: Environment, cores: Resource, seconds: float) -> Happening:
     turns = math.ceil(seconds / _TURN_SECONDS)
     for _ in range(turns):
-        with part.cores.request() as core:
+        with cores.request() as core:
             yield core
-            yield world.environment.timeout(seconds / turns)
-    world.seconds_of[part.name] += seconds
+            yield environment.timeout(seconds / turns)
 
 
 def _outcome(world: _World) -> Outcome:

@@ -72,7 +72,14 @@ def simulated_run(measured: Measured, figure: str) -> float:
     variants = int((run["variants"] or run["variants_each"]).replace(",", ""))
     score_sets, workers = int(run["score_sets"] or 1), int(run["workers"] or 1)
     paces = {service: _pace(service) for service in LIMITS}
-    one_machine = Deployment(workers, paces, places=FLOWS_A_WORKER, shared_cores=measured.cores)
+    idle = measured.idle
+    one_machine = Deployment(
+        workers,
+        paces,
+        places=FLOWS_A_WORKER,
+        shared_cores=measured.cores,
+        idle_cores=idle.worker + idle.database + idle.prefect + idle.services,
+    )
     cost = cost_of(measured, variants, _requests_a_second(paces))
     return simulate(one_machine, cost, score_sets).seconds
 

@@ -135,8 +135,25 @@ def test_parts_on_one_machine_share_its_cores() -> None:
     assert outcome.busy["workers"] == pytest.approx(SCORE_SETS * 3 / 2 / outcome.seconds)
 
 
+def test_what_an_idle_machine_does_takes_its_share_from_the_pipelines() -> None:
+    working = pipeline(step("step", work=Work(worker=30.0)))
+    half_idle = Deployment(1, FREE, shared_cores=1, idle_cores=0.5)
+
+    assert seconds(half_idle, working, 1) == pytest.approx(2 * 30, rel=0.05)
+
+
 class TestMeasuredCosts:
     """The main pipeline, as measured."""
+
+    @pytest.mark.parametrize("part", ["worker", "database"])
+    def test_all_that_the_whole_pipeline_took_is_its_process_s_or_a_step_s(self, part: str) -> None:
+        whole = measured().whole
+        for variants, run in ((measured().few, whole.few), (measured().many, whole.many)):
+            shared_out = cost(variants)
+            works = [shared_out.process, *(each.work for each in shared_out.steps)]
+
+            took = getattr(measured().of_pipeline(run), part)
+            assert sum(getattr(work, part) for work in works) == pytest.approx(took)
 
     def outcomes(self, paces: dict[Service, Pace]) -> dict[int, Outcome]:
         return {
