@@ -104,7 +104,9 @@ def _measure(running: Stack, engine: Engine, runs: Mapping[str, float]) -> Measu
         cores=os.cpu_count() or 1,
         few=_FEW,
         many=_MANY,
-        start_seconds=statistics.median((start, few[1], many[1])).total_seconds(),
+        start_seconds=statistics.median(
+            after.total_seconds() for after in (start, few[1], many[1])
+        ),
         idle=idle,
         empty=empty,
         whole=Pair(few=few[0], many=many[0]),
